@@ -3,8 +3,3 @@
 //! Nothing here does I/O, keeps time or allocates on the per-packet path. Parsers take a slice and return
 //! borrowed views or small `Copy` values; builders write into a buffer their caller owns. Every parser is total:
 //! whatever a peer sends, the answer is a value or `None`/an error, never a panic.
-//!
-//! Start with [`media`] (what an m-line carries, as plain values every crate shares) and [`ids`].
-
-pub mod ids;
-pub mod media;

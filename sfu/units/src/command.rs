@@ -1,8 +1,8 @@
 //! What the control plane tells a shard.
 
 use bytes::Bytes;
-use weir_rtp::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
-use weir_rtp::media::{EgressMedia, IceCredentials, IngressMedia, RemoteTransport, Wish};
+use crate::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use crate::media::{EgressMedia, IceCredentials, IngressMedia, RemoteTransport, Wish};
 
 /// A change of the model. Commands about something that is gone are ignored: the control plane may not know yet.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! What a shard tells the control plane.
 
 use bytes::Bytes;
-use weir_rtp::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use crate::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 
 /// Something the control plane may have to act on. Nothing here happens per packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// ICE and DTLS are done; media flows.
     PeerConnected { peer: PeerId },
-    /// No valid packet for [`crate::shard::PEER_TIMEOUT`], or DTLS failed.
+    /// No valid packet for the peer time-out, or DTLS failed.
     PeerLost { peer: PeerId, reason: PeerLostReason },
     ChannelOpen { peer: PeerId, label: String },
     Data { peer: PeerId, label: String, payload: Bytes, binary: bool },
