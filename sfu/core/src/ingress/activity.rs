@@ -1,0 +1,73 @@
+//! Whether an encoding or layer is being sent: browsers stop the higher ones without a word when their uplink or
+//! processor is short.
+
+use std::time::{Duration, Instant};
+
+/// Silence that means stopped, at camera frame rates. Shorter flaps on a late frame; longer is a frozen picture.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Slow sources (a shared screen at one frame a second) are given this many of their own frame intervals.
+const SILENT_FRAMES: u32 = 4;
+
+/// And never more than this.
+const MAX_SILENCE: Duration = Duration::from_secs(3);
+
+/// A layer that stopped soon after it began must show this much life before it counts again, doubled each time.
+const FIRST_PROBATION: Duration = Duration::from_millis(250);
+const MAX_PROBATION: Duration = Duration::from_secs(4);
+
+/// A life this long clears its record.
+const GOOD_LIFE: Duration = Duration::from_secs(10);
+
+/// Life signs of one layer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Activity {
+    last: Option<Instant>,
+    /// When the present run of packets began.
+    since: Option<Instant>,
+    /// Smoothed time between frames.
+    frame_interval: Duration,
+    /// What the present run must last to count.
+    probation: Duration,
+}
+
+impl Activity {
+    /// Notes the first packet of a frame, or any packet where frames don't show.
+    pub fn on_frame(&mut self, now: Instant) {
+        match self.last {
+            Some(last) if now.saturating_duration_since(last) <= self.patience() => {
+                let interval = now.saturating_duration_since(last);
+                self.frame_interval = (self.frame_interval * 7 + interval) / 8;
+            }
+            Some(last) => {
+                let life = last.saturating_duration_since(self.since.unwrap_or(last));
+                self.probation = if life >= GOOD_LIFE {
+                    Duration::ZERO
+                } else {
+                    (self.probation * 2).clamp(FIRST_PROBATION, MAX_PROBATION)
+                };
+                self.since = Some(now);
+                // A slow source looks stopped until its interval is known, so what it took counts.
+                self.frame_interval = now.saturating_duration_since(last).min(MAX_SILENCE) / SILENT_FRAMES;
+            }
+            None => self.since = Some(now),
+        }
+        self.last = Some(now);
+    }
+
+    /// Whether somebody may be given this layer. The very first packet suffices.
+    pub fn is_active(&self, now: Instant) -> bool {
+        let (Some(last), Some(since)) = (self.last, self.since) else { return false };
+        now.saturating_duration_since(last) <= self.patience()
+            && now.saturating_duration_since(since) >= self.probation
+    }
+
+    /// When [`Self::is_active`] turns false if nothing more comes.
+    pub fn expires(&self) -> Option<Instant> {
+        Some(self.last? + self.patience())
+    }
+
+    fn patience(&self) -> Duration {
+        (self.frame_interval * SILENT_FRAMES).clamp(SILENCE, MAX_SILENCE)
+    }
+}
