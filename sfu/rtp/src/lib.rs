@@ -7,7 +7,8 @@
 //!
 //! A packet's way in: [`header::classify`] the datagram, [`header::RtpHeader::parse`] it,
 //! [`extension::IngressExtensions::read`] what the header says, and after decryption
-//! [`payload::PayloadInfo::read`] what the payload's clear part says.
+//! [`payload::PayloadInfo::read`] what the payload's clear part says. [`rtcp::Compound`] iterates RTCP, [`rtcp::RtcpWriter`]
+//! builds it.
 
 pub mod av1;
 mod bytes;
@@ -16,6 +17,7 @@ pub mod h264;
 pub mod header;
 pub mod payload;
 pub mod red;
+pub mod rtcp;
 pub mod rtx;
 pub mod sequence;
 pub mod stun;
