@@ -1,0 +1,53 @@
+//! The frame number in the dependency descriptor of one subscription
+//! ([AV1 RTP §A.8.1](https://aomediacodec.github.io/av1-rtp-spec/#a81-mandatory-descriptor-fields)): every encoding of
+//! a simulcast counts for itself, a receiver expects one count. References are differences and need no change; frames
+//! left out leave their numbers out, which receivers expect.
+
+use super::epochs::Epochs;
+
+/// Past offsets kept: as many switches as happen while a retransmission is still wanted.
+const MAX_PAST: usize = 8;
+
+/// Flags and template id, then the frame number: the descriptor's mandatory fields.
+pub const MANDATORY_FIELDS: usize = 3;
+
+/// Offsets for each stretch of egress sequence numbers.
+#[derive(Clone, Debug)]
+pub struct FrameNumbers {
+    offsets: Epochs<u16, MAX_PAST>,
+    /// Egress sequence number and frame number of the newest packet.
+    newest: Option<(u64, u16)>,
+}
+
+impl Default for FrameNumbers {
+    fn default() -> Self {
+        Self { offsets: Epochs::new(0), newest: None }
+    }
+}
+
+impl FrameNumbers {
+    /// A stretch begins with the packet that gets egress number `sequence`: its frame follows the last one sent.
+    pub fn start(&mut self, sequence: u64, descriptor: &[u8]) {
+        let (Some((_, newest)), Some(number)) = (self.newest, frame_number(descriptor)) else {
+            self.offsets.begin(sequence, 0);
+            return;
+        };
+        self.offsets.begin(sequence, newest.wrapping_add(1).wrapping_sub(number));
+    }
+
+    /// The mandatory fields for the packet with egress number `sequence`, new, late or sent again; they replace the
+    /// descriptor's first bytes. `None` when it is too short or belongs to a stretch long past.
+    #[inline]
+    pub fn forward(&mut self, sequence: u64, descriptor: &[u8]) -> Option<[u8; MANDATORY_FIELDS]> {
+        let number = frame_number(descriptor)?.wrapping_add(self.offsets.at(sequence)?);
+        if self.newest.is_none_or(|(newest, _)| sequence > newest) {
+            self.newest = Some((sequence, number));
+        }
+        let [high, low] = number.to_be_bytes();
+        Some([*descriptor.first()?, high, low])
+    }
+}
+
+fn frame_number(descriptor: &[u8]) -> Option<u16> {
+    descriptor.get(1..3)?.try_into().ok().map(u16::from_be_bytes)
+}

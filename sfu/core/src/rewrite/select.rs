@@ -1,0 +1,364 @@
+//! Which packets of a video publication go to one subscription.
+//!
+//! A simulcast is switched between encodings, at key frames only; a layered stream loses its upper spatial layers
+//! between pictures and gets them back at a key frame. Temporal layers are left out from one picture to the next and
+//! come back where the stream says that it can be.
+
+use weir_units::media::{Layer, MAX_ENCODINGS};
+
+/// References one frame may name: AV1 has 7 slots, VP9 names 3.
+pub const MAX_REFERENCES: usize = 8;
+
+/// Frames whose fate is remembered; whoever refers further back is believed to be intact.
+const HISTORY: u16 = 256;
+
+/// Nothing was left out.
+const UNCUT: u8 = u8::MAX;
+
+/// How the layers of a publication are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each spatial layer is an encoding of its own, so many of them. One encoding is a simulcast of one.
+    Simulcast { encodings: u8 },
+    /// One encoding carries all layers.
+    Layered,
+}
+
+/// Where a receiver of lower temporal layers may step up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepUp {
+    #[default]
+    No,
+    /// To this frame's temporal layer, with this frame, from the layer below: it refers to the base layer only
+    /// (VP8's Y).
+    WithThis,
+    /// To any temporal layer, after this frame: no later frame of a higher one refers to what came before it
+    /// (VP9's U).
+    AfterThis,
+}
+
+/// What a frame refers to, by how many frame numbers it is back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    pub frame: u16,
+    pub diffs: [u16; MAX_REFERENCES],
+    pub count: u8,
+}
+
+/// What the selection needs to know of a packet, from its header, payload descriptor or dependency descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketFacts {
+    /// Which encoding of the simulcast; 0 for a layered stream.
+    pub encoding: u8,
+    /// Extended ingress sequence number.
+    pub sequence: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+    /// It carries padding only.
+    pub is_padding: bool,
+    /// A receiver may begin with this packet.
+    pub key_frame_start: bool,
+    /// The last packet of a spatial layer's frame.
+    pub frame_end: bool,
+    /// 0 where the codec doesn't say.
+    pub spatial: u8,
+    /// 0 where the codec doesn't say.
+    pub temporal: u8,
+    pub step_up: StepUp,
+    /// `None` where only layer numbers are known.
+    pub references: Option<References>,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A new stretch begins with it: `start` of the sequence map, the timeline and the codec's numbers, then forward.
+    /// If later packets of its encoding already came, they follow from the ring.
+    Start { marker: bool },
+    /// To be sent with this marker bit, if the sequence map has a place for it: late packets may not.
+    Forward { marker: bool },
+    /// To be left out of the stream it belongs to: `drop` of the sequence map. Of VP8 also `drop_picture`, unless it
+    /// is padding or came late.
+    Drop,
+    /// Of no concern to this subscription at present.
+    Wait,
+}
+
+/// The selection of one subscription.
+///
+/// Nothing is sent before a key frame starts. What was left out since the last key frame is known as a cut: the
+/// lowest spatial and temporal layer of which something is missing, so nothing at or above it can be decoded.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    mode: Mode,
+    target: Option<Layer>,
+    current: Option<Current>,
+    /// The highest number that went of each encoding, for late packets of one that was left.
+    left_at: [u64; MAX_ENCODINGS],
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    encoding: u8,
+    highest: u64,
+    /// The picture being forwarded, and what was the target as it began: a picture is never cut within.
+    timestamp: u32,
+    target: Layer,
+    spatial_cut: u8,
+    temporal_cut: u8,
+    history: History,
+}
+
+impl Selector {
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, target: None, current: None, left_at: [0; MAX_ENCODINGS] }
+    }
+
+    /// What to aim for; `None` pauses at once. Layers beyond what is published mean the best there is.
+    pub fn set_target(&mut self, target: Option<Layer>) {
+        self.target = target;
+        if target.is_none() {
+            self.restart();
+        }
+    }
+
+    pub fn target(&self) -> Option<Layer> {
+        self.target
+    }
+
+    /// Goes on with a key frame only: the source began anew, or the receiver lost its place.
+    pub fn restart(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.leave(&current);
+        }
+    }
+
+    /// The encoding being forwarded.
+    pub fn encoding(&self) -> Option<u8> {
+        self.current.as_ref().map(|current| current.encoding)
+    }
+
+    /// The best layer that can pass at present.
+    pub fn layer(&self) -> Option<Layer> {
+        let current = self.current.as_ref()?;
+        let allowed = current.allowed();
+        Some(match self.mode {
+            Mode::Simulcast { .. } => Layer { spatial: current.encoding, ..allowed },
+            Mode::Layered => allowed,
+        })
+    }
+
+    /// The encoding that must send a key frame before the target is reached.
+    pub fn wants_key_frame(&self) -> Option<u8> {
+        let target = self.target?;
+        let encoding = self.target_encoding(target);
+        match &self.current {
+            Some(current) if current.encoding == encoding => {
+                (self.mode == Mode::Layered && target.spatial >= current.spatial_cut).then_some(encoding)
+            }
+            _ => Some(encoding),
+        }
+    }
+
+    /// Decides on one packet. Packets come in order of arrival, of all encodings.
+    #[inline]
+    pub fn select(&mut self, packet: &PacketFacts) -> Decision {
+        let Some(target) = self.target else { return self.past(packet) };
+        match &mut self.current {
+            Some(current) if current.encoding == packet.encoding => {
+                let target = match self.mode {
+                    Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },
+                    Mode::Layered => target,
+                };
+                current.select(packet, target)
+            }
+            _ => self.begin(packet, target),
+        }
+    }
+
+    fn target_encoding(&self, target: Layer) -> u8 {
+        match self.mode {
+            Mode::Simulcast { encodings } => target.spatial.min(encodings.saturating_sub(1)),
+            Mode::Layered => 0,
+        }
+    }
+
+    /// A packet of an encoding that is not being forwarded: perhaps the one to switch to.
+    fn begin(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
+        let wanted = self.target_encoding(target);
+        // While nothing is shown yet, a lesser picture at once is better than the right one later.
+        let is_stopgap = self.current.is_none() && packet.encoding < wanted;
+        if !packet.key_frame_start || packet.is_padding || !(packet.encoding == wanted || is_stopgap) {
+            return self.past(packet);
+        }
+        if let Some(current) = self.current.take() {
+            self.leave(&current);
+        }
+        let target = match self.mode {
+            Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },
+            Mode::Layered => target,
+        };
+        let mut current = Current {
+            encoding: packet.encoding,
+            highest: packet.sequence,
+            timestamp: packet.timestamp,
+            target,
+            spatial_cut: UNCUT,
+            temporal_cut: UNCUT,
+            history: History::default(),
+        };
+        let decision = match current.judge(packet) {
+            true => Decision::Start { marker: current.marker(packet) },
+            false => Decision::Wait, // its lowest layer is above the target: nothing fits
+        };
+        if decision != Decision::Wait {
+            self.current = Some(current);
+        }
+        decision
+    }
+
+    fn leave(&mut self, current: &Current) {
+        if let Some(left_at) = self.left_at.get_mut(usize::from(current.encoding)) {
+            *left_at = current.highest;
+        }
+    }
+
+    /// A packet that came after its encoding was left may still fill its place.
+    fn past(&self, packet: &PacketFacts) -> Decision {
+        match self.left_at.get(usize::from(packet.encoding)) {
+            Some(&left_at) if packet.sequence <= left_at && !packet.is_padding => {
+                Decision::Forward { marker: packet.marker }
+            }
+            _ => Decision::Wait,
+        }
+    }
+}
+
+impl Current {
+    #[inline]
+    fn select(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
+        if packet.sequence <= self.highest {
+            return match !packet.is_padding && self.would_pass(packet) {
+                true => Decision::Forward { marker: self.marker(packet) },
+                false => Decision::Drop,
+            };
+        }
+        self.highest = packet.sequence;
+        if packet.is_padding {
+            return Decision::Drop;
+        }
+        if packet.key_frame_start {
+            (self.spatial_cut, self.temporal_cut) = (UNCUT, UNCUT);
+            self.history = History::default();
+            (self.timestamp, self.target) = (packet.timestamp, target);
+        } else if packet.timestamp != self.timestamp {
+            (self.timestamp, self.target) = (packet.timestamp, target);
+        }
+        match self.judge(packet) {
+            true => Decision::Forward { marker: self.marker(packet) },
+            false => Decision::Drop,
+        }
+    }
+
+    /// Whether a packet in order passes; remembers what it means for those to come.
+    fn judge(&mut self, packet: &PacketFacts) -> bool {
+        let passes = if packet.spatial > self.allowed_spatial() {
+            self.spatial_cut = self.spatial_cut.min(packet.spatial);
+            false
+        } else if packet.references.is_some() {
+            packet.temporal <= self.target.temporal
+        } else {
+            self.judge_temporal(packet)
+        };
+        match &packet.references {
+            Some(references) => self.history.judge(references, passes),
+            None => passes,
+        }
+    }
+
+    /// By the layer's number alone.
+    fn judge_temporal(&mut self, packet: &PacketFacts) -> bool {
+        if packet.temporal > self.target.temporal {
+            self.temporal_cut = self.temporal_cut.min(packet.temporal);
+            return false;
+        }
+        if packet.step_up == StepUp::WithThis && packet.temporal == self.temporal_cut {
+            self.temporal_cut += 1;
+        }
+        let passes = packet.temporal < self.temporal_cut;
+        if passes && packet.step_up == StepUp::AfterThis {
+            self.temporal_cut = UNCUT;
+        }
+        passes
+    }
+
+    /// As [`Self::judge`] would find for a late packet, which changes nothing.
+    fn would_pass(&self, packet: &PacketFacts) -> bool {
+        packet.spatial <= self.allowed_spatial()
+            && match &packet.references {
+                Some(references) => {
+                    packet.temporal <= self.target.temporal && !self.history.is_dropped(references.frame)
+                }
+                None => packet.temporal <= self.allowed().temporal,
+            }
+    }
+
+    fn allowed_spatial(&self) -> u8 {
+        self.target.spatial.min(self.spatial_cut.saturating_sub(1))
+    }
+
+    fn allowed(&self) -> Layer {
+        Layer {
+            spatial: self.allowed_spatial(),
+            temporal: self.target.temporal.min(self.temporal_cut.saturating_sub(1)),
+        }
+    }
+
+    /// Whether the picture ends here for this receiver: the highest layer that passes may not be the highest sent.
+    fn marker(&self, packet: &PacketFacts) -> bool {
+        packet.marker || packet.frame_end && packet.spatial == self.allowed_spatial()
+    }
+}
+
+/// Which frames were left out, by frame number.
+#[derive(Clone, Debug, Default)]
+struct History {
+    highest: Option<u16>,
+    dropped: [u64; HISTORY as usize / 64],
+}
+
+impl History {
+    /// Whether a frame passes that would if intact; remembers it. Its first packet decides for all.
+    fn judge(&mut self, references: &References, is_wanted: bool) -> bool {
+        let frame = references.frame;
+        let highest = *self.highest.get_or_insert(frame.wrapping_sub(1));
+        let ahead = frame.wrapping_sub(highest);
+        if ahead == 0 || ahead > u16::MAX / 2 {
+            return is_wanted && !self.is_dropped(frame);
+        }
+        for skipped in 1..=ahead.min(HISTORY) {
+            self.set(
+                highest.wrapping_add(ahead).wrapping_sub(ahead.min(HISTORY)).wrapping_add(skipped),
+                false,
+            );
+        }
+        self.highest = Some(frame);
+        let diffs = references.diffs.iter().take(usize::from(references.count));
+        let passes = is_wanted
+            && diffs.filter(|&&diff| diff < HISTORY).all(|&diff| !self.is_dropped(frame.wrapping_sub(diff)));
+        self.set(frame, !passes);
+        passes
+    }
+
+    fn is_dropped(&self, frame: u16) -> bool {
+        let is_known = self.highest.is_some_and(|highest| highest.wrapping_sub(frame) < HISTORY);
+        let bit = frame % HISTORY;
+        is_known && self.dropped[usize::from(bit / 64)] >> (bit % 64) & 1 == 1
+    }
+
+    fn set(&mut self, frame: u16, is_dropped: bool) {
+        let bit = frame % HISTORY;
+        let word = &mut self.dropped[usize::from(bit / 64)];
+        *word = *word & !(1 << (bit % 64)) | u64::from(is_dropped) << (bit % 64);
+    }
+}

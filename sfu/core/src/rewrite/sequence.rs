@@ -1,0 +1,240 @@
+//! The sequence numbers of one subscription: continuous, whatever is left out upstream of them.
+
+use std::collections::VecDeque;
+
+/// Past stretches kept. One ends with every run of packets left out: at 30 pictures a second 1.6 s when each loses its
+/// upper layers, longer than a retransmission helps. Each costs 8 bytes.
+const MAX_PAST: usize = 48;
+
+/// Of a longer gap nothing can come back: the ring upstream holds no more. Its numbers are closed, but for one, which
+/// tells the receiver that something is missing.
+const MAX_GAP: u64 = 1024;
+
+/// In place of an encoding: numbers that no ingress packet has.
+const NOBODY: u8 = u8::MAX;
+
+/// What becomes of the number of a packet left out on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// It has none: later packets close the gap.
+    Closed,
+    /// It came late, after its place was left open. A receiver waits for that number; a packet of nothing but
+    /// padding fills it.
+    Open(u64),
+}
+
+/// Maps (encoding, extended ingress number) to extended egress numbers and back.
+///
+/// ```text
+/// ingress   A10 A11 A12 A13 A14 A15    B70 B71
+///            │   │  drop lost drop │    │   │      lost packets leave their place, dropped ones don't
+/// egress    100 101     102      103   104 105
+/// ```
+///
+/// Stretches of constant offset, not a table of packets: one for each run of drops and each switch. Each begins
+/// where the one before ends in egress numbers. Bound: [`MAX_PAST`] past stretches; without drops and switches none.
+#[derive(Clone, Debug)]
+pub struct SequenceMap {
+    present: Stretch,
+    /// The next ingress number of the present encoding that was neither forwarded nor dropped.
+    next_ingress: u64,
+    /// Oldest first.
+    past: VecDeque<Past>,
+    /// The highest ingress number by encoding, from which the 32 bits of past stretches are understood.
+    highest: [u64; weir_units::media::MAX_ENCODINGS],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    encoding: u8,
+    ingress: u64,
+    egress: u64,
+}
+
+impl Stretch {
+    fn egress_of(&self, ingress: u64) -> u64 {
+        self.egress + (ingress - self.ingress)
+    }
+}
+
+/// A past stretch, seen from its end, which is where the next begins.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    /// Low half of the ingress number after its last.
+    end: u32,
+    /// Saturating: a retransmission request names 16 bits, so nothing further back is asked for.
+    len: u16,
+    encoding: u8,
+}
+
+impl SequenceMap {
+    /// `first` is the egress number of the first packet. It must leave room below, and should be random in its low
+    /// 15 bits ([RFC 3711 §3.3.1](https://www.rfc-editor.org/rfc/rfc3711#section-3.3.1)).
+    pub fn new(first: u64) -> Self {
+        Self {
+            present: Stretch { encoding: NOBODY, ingress: 0, egress: first },
+            next_ingress: 0,
+            past: VecDeque::new(),
+            highest: [0; weir_units::media::MAX_ENCODINGS],
+        }
+    }
+
+    /// The subscription goes on with this packet: the first, the one that switches encodings, or the first after a
+    /// pause. It gets the number after the highest given.
+    pub fn start(&mut self, encoding: u8, ingress: u64) -> u64 {
+        let egress = self.next_egress();
+        self.close_present(egress);
+        self.present = Stretch { encoding, ingress, egress };
+        self.next_ingress = ingress + 1;
+        self.note(encoding, ingress);
+        egress
+    }
+
+    /// The number of a packet to be forwarded, new or late; `None` when it has no place: it was dropped on purpose,
+    /// comes from before a switch or is too old.
+    #[inline]
+    pub fn forward(&mut self, encoding: u8, ingress: u64) -> Option<u64> {
+        if encoding != self.present.encoding || ingress < self.next_ingress {
+            return self.place_of(encoding, ingress);
+        }
+        if ingress - self.next_ingress > MAX_GAP {
+            self.close_gap(ingress);
+        }
+        self.next_ingress = ingress + 1;
+        self.note(encoding, ingress);
+        Some(self.present.egress_of(ingress))
+    }
+
+    /// Leaves a packet out on purpose.
+    #[inline]
+    pub fn drop(&mut self, encoding: u8, ingress: u64) -> Dropped {
+        if encoding != self.present.encoding || ingress < self.next_ingress {
+            return self.place_of(encoding, ingress).map_or(Dropped::Closed, Dropped::Open);
+        }
+        if ingress - self.next_ingress > MAX_GAP {
+            self.close_gap(ingress);
+        }
+        let egress = self.present.egress_of(ingress);
+        self.next_ingress = ingress;
+        self.close_present(egress);
+        self.present = Stretch { encoding, ingress: ingress + 1, egress };
+        self.next_ingress = ingress + 1;
+        self.note(encoding, ingress);
+        Dropped::Closed
+    }
+
+    /// A number for a packet of our own making, such as padding.
+    pub fn insert(&mut self) -> u64 {
+        let egress = self.next_egress();
+        self.close_present(egress);
+        self.push_nobody();
+        self.present = Stretch { ingress: self.next_ingress, egress: egress + 1, ..self.present };
+        egress
+    }
+
+    /// Which ingress packet has, or had it not been lost would have, this egress number.
+    pub fn ingress_of(&self, egress: u64) -> Option<(u8, u64)> {
+        if egress >= self.next_egress() {
+            return None;
+        }
+        if egress >= self.present.egress {
+            let ingress = self.present.ingress + (egress - self.present.egress);
+            return (self.present.encoding != NOBODY).then_some((self.present.encoding, ingress));
+        }
+        let mut end = self.present.egress;
+        for past in self.past.iter().rev() {
+            let start = end.saturating_sub(u64::from(past.len));
+            if egress >= start {
+                let ingress_end = self.extend(past)?;
+                return Some((past.encoding, ingress_end.checked_sub(end - egress)?));
+            }
+            end = start;
+        }
+        None
+    }
+
+    /// The extended egress number a receiver means by 16 bits: the newest such that was given.
+    pub fn extend_egress(&self, sequence: u16) -> u64 {
+        let last = self.next_egress().saturating_sub(1);
+        last.saturating_sub(u64::from((last as u16).wrapping_sub(sequence)))
+    }
+
+    /// The number that the next packet in order would get.
+    #[inline]
+    pub fn next_egress(&self) -> u64 {
+        self.present.egress + (self.next_ingress - self.present.ingress)
+    }
+
+    /// Bytes of memory owned, beside the value itself.
+    pub fn memory(&self) -> usize {
+        self.past.capacity() * size_of::<Past>()
+    }
+
+    fn note(&mut self, encoding: u8, ingress: u64) {
+        if let Some(highest) = self.highest.get_mut(usize::from(encoding)) {
+            *highest = ingress.max(*highest);
+        }
+    }
+
+    /// The present stretch ends before this egress number; becomes past unless it is empty.
+    fn close_present(&mut self, egress: u64) {
+        let len = egress - self.present.egress;
+        if len > 0 {
+            let end = self.present.ingress + len;
+            self.push(Past {
+                end: end as u32,
+                len: u16::try_from(len).unwrap_or(u16::MAX),
+                encoding: self.present.encoding,
+            });
+        }
+    }
+
+    fn push_nobody(&mut self) {
+        match self.past.back_mut() {
+            Some(past) if past.encoding == NOBODY => past.len = past.len.saturating_add(1),
+            _ => self.push(Past { end: 0, len: 1, encoding: NOBODY }),
+        }
+    }
+
+    fn push(&mut self, past: Past) {
+        if self.past.len() == MAX_PAST {
+            self.past.pop_front();
+        } else if self.past.len() == self.past.capacity() {
+            let more = self.past.len().max(4).min(MAX_PAST - self.past.len());
+            self.past.reserve_exact(more);
+        }
+        self.past.push_back(past);
+    }
+
+    /// Goes on at `ingress` after more losses than can come back, leaving one number open.
+    fn close_gap(&mut self, ingress: u64) {
+        self.insert();
+        self.present.ingress = ingress;
+        self.next_ingress = ingress;
+    }
+
+    /// Where a packet from behind belongs. The newest stretch wins: after a pause packets may have been sent again.
+    fn place_of(&self, encoding: u8, ingress: u64) -> Option<u64> {
+        if encoding == self.present.encoding && (self.present.ingress..self.next_ingress).contains(&ingress) {
+            return Some(self.present.egress_of(ingress));
+        }
+        let mut end = self.present.egress;
+        for past in self.past.iter().rev() {
+            let start = end.saturating_sub(u64::from(past.len));
+            if past.encoding == encoding {
+                let ingress_end = self.extend(past)?;
+                if ingress < ingress_end && ingress_end - ingress <= u64::from(past.len) {
+                    return Some(end - (ingress_end - ingress));
+                }
+            }
+            end = start;
+        }
+        None
+    }
+
+    /// The whole ingress number of a past stretch's end: the one nearest to the highest of its encoding.
+    fn extend(&self, past: &Past) -> Option<u64> {
+        let near = *self.highest.get(usize::from(past.encoding))?;
+        near.checked_add_signed(i64::from(past.end.wrapping_sub(near as u32) as i32))
+    }
+}

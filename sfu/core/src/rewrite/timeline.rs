@@ -1,0 +1,146 @@
+//! The timestamps of one subscription: one clock across encodings, pauses and restarts of the source.
+
+use std::time::{Duration, Instant};
+
+use super::epochs::Epochs;
+use crate::ingress::stats::SenderClock;
+
+/// Offsets kept for late packets and retransmissions: as many switches as happen while one is still wanted.
+const MAX_PAST: usize = 8;
+
+/// How far sender reports and arrival times may disagree. Reports are exact to microseconds, arrivals to the jitter of
+/// the line; past a second the reports are wrong (a device that slept, a clock that was set) and arrivals are believed.
+const MAX_DISAGREEMENT: Duration = Duration::from_secs(1);
+
+/// A timestamp that goes back further than reordering explains, or ahead of the time that passed by more than
+/// [`MAX_AHEAD`], is a source that started over.
+const MAX_BACK: Duration = Duration::from_secs(1);
+const MAX_AHEAD: Duration = Duration::from_secs(10);
+
+/// The newest packet in order, to measure the next stretch from.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    at: Instant,
+    /// Egress timestamp, extended.
+    timestamp: u64,
+    sequence: u64,
+}
+
+/// Maps ingress timestamps to egress timestamps: an offset for each stretch of egress sequence numbers.
+///
+/// A stretch begins with a switch, a resumption or a restart. Its first timestamp is always later than the last one
+/// sent, and as exact as the sender reports allow; what had to be added to stay increasing is taken back at the next
+/// switch instead of adding up.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    clock_rate: u32,
+    /// Added to ingress timestamps, modulo 2^32.
+    offsets: Epochs<u32, MAX_PAST>,
+    newest: Option<Newest>,
+    /// By how much the present offset exceeds what the sender reports say, in ticks.
+    excess: i64,
+    first: u32,
+}
+
+impl Timeline {
+    /// `first` is the first packet's timestamp, to be chosen at random
+    /// ([RFC 3550 §5.1](https://www.rfc-editor.org/rfc/rfc3550#section-5.1)).
+    pub fn new(clock_rate: u32, first: u32) -> Self {
+        Self { clock_rate, offsets: Epochs::new(0), newest: None, excess: 0, first }
+    }
+
+    /// A stretch begins with the packet that gets egress number `sequence`: the first of all, a switch of encodings,
+    /// or the first after a pause. `from` and `to` are the last sender reports of the encoding sent until now and of
+    /// the packet's; the same value twice when it goes on with the same encoding.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        sequence: u64,
+        timestamp: u32,
+        from: Option<SenderClock>,
+        to: Option<SenderClock>,
+    ) {
+        let Some(newest) = self.newest else {
+            self.offsets.begin(sequence, self.first.wrapping_sub(timestamp));
+            return;
+        };
+        let by_arrival = newest.timestamp + self.ticks(now.saturating_duration_since(newest.at));
+        let by_reports = from.zip(to).and_then(|(from, to)| {
+            let moved = self.on_timeline_of(from, to, timestamp).wrapping_add(self.offsets.present());
+            // Taken as near to what arrivals say: that settles the wrap, however long the pause.
+            let difference = i64::from(moved.wrapping_sub(by_arrival as u32) as i32) - self.excess;
+            let bound = self.ticks(MAX_DISAGREEMENT);
+            (difference.unsigned_abs() <= bound).then(|| by_arrival.saturating_add_signed(difference))
+        });
+        let wanted = by_reports.unwrap_or(by_arrival);
+        let chosen = wanted.max(newest.timestamp + 1);
+        self.excess = if by_reports.is_some() { (chosen - wanted) as i64 } else { 0 };
+        self.offsets.begin(sequence, (chosen as u32).wrapping_sub(timestamp));
+    }
+
+    /// The timestamp of a packet with egress number `sequence`; `None` when it belongs to a stretch long past.
+    #[inline]
+    pub fn forward(&mut self, now: Instant, sequence: u64, timestamp: u32) -> Option<u32> {
+        let Some(newest) = self.newest.filter(|newest| sequence <= newest.sequence) else {
+            return Some(self.advance(now, sequence, timestamp));
+        };
+        debug_assert!(sequence <= newest.sequence);
+        self.at(sequence, timestamp)
+    }
+
+    /// As [`Self::forward`], for a packet that is sent again.
+    #[inline]
+    pub fn at(&self, sequence: u64, timestamp: u32) -> Option<u32> {
+        Some(timestamp.wrapping_add(self.offsets.at(sequence)?))
+    }
+
+    /// An ingress timestamp of the present encoding, such as its sender report's, as egress timestamp.
+    pub fn present(&self, timestamp: u32) -> u32 {
+        timestamp.wrapping_add(self.offsets.present())
+    }
+
+    /// The highest egress timestamp sent, for packets of our own making.
+    pub fn newest(&self) -> Option<u32> {
+        self.newest.map(|newest| newest.timestamp as u32)
+    }
+
+    fn advance(&mut self, now: Instant, sequence: u64, timestamp: u32) -> u32 {
+        let mut egress = self.present(timestamp);
+        let extended = match self.newest {
+            None => (1 << 32) + u64::from(egress),
+            Some(newest) => {
+                let step = i64::from(egress.wrapping_sub(newest.timestamp as u32) as i32);
+                let elapsed = self.ticks(now.saturating_duration_since(newest.at));
+                let ahead = elapsed.saturating_add(self.ticks(MAX_AHEAD));
+                if step < -(self.ticks(MAX_BACK) as i64) || step > ahead as i64 {
+                    let chosen = newest.timestamp + elapsed.max(1);
+                    egress = chosen as u32;
+                    self.excess = 0;
+                    self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
+                    chosen
+                } else {
+                    newest.timestamp.saturating_add_signed(step)
+                }
+            }
+        };
+        let timestamp = self.newest.map_or(extended, |newest| newest.timestamp.max(extended));
+        // All packets of a frame count from its first, or the last of a large frame would shift what follows.
+        let at = match self.newest {
+            Some(newest) if newest.timestamp == timestamp => newest.at,
+            _ => now,
+        };
+        self.newest = Some(Newest { at, timestamp, sequence });
+        egress
+    }
+
+    /// `timestamp` of the encoding that sent `to`, moved onto the clock of the one that sent `from`.
+    fn on_timeline_of(&self, from: SenderClock, to: SenderClock, timestamp: u32) -> u32 {
+        let apart = to.ntp.wrapping_sub(from.ntp) as i64; // 32.32 seconds
+        let ticks = (i128::from(apart) * i128::from(self.clock_rate) + (1 << 31)) >> 32;
+        from.rtp.wrapping_add(ticks as u32).wrapping_add(timestamp.wrapping_sub(to.rtp))
+    }
+
+    fn ticks(&self, duration: Duration) -> u64 {
+        u64::try_from(duration.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u64::MAX >> 2)
+    }
+}
