@@ -1,1 +1,3 @@
-//! (being written)
+pub mod srtp;
+mod context;
+pub use context::{ContextError, TransportContext};

@@ -1,0 +1,49 @@
+//! What all transports of a process share.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+/// Made once: a certificate and checked cryptography. Making them for every peer would cost a join more than the
+/// handshake does.
+#[derive(Clone)]
+pub struct TransportContext {
+    pub(crate) dtls: Arc<dimpl::Config>,
+    pub(crate) certificate: dimpl::DtlsCertificate,
+    fingerprint: [u8; 32],
+}
+
+/// Bytes of a DTLS record with the IP and UDP headers around it stay below what any path carries unfragmented.
+const DTLS_MTU: usize = 1_200;
+
+impl TransportContext {
+    /// A new self-signed ECDSA P-256 certificate, as browsers use.
+    pub fn generate() -> Result<Self, ContextError> {
+        let certificate = dimpl::certificate::generate_self_signed_certificate()
+            .map_err(|error| ContextError::Certificate(error.to_string()))?;
+        // ICE has shown that the peer is where it says, so a cookie would only cost a round trip.
+        let dtls = dimpl::Config::builder()
+            .use_server_cookie(false)
+            .mtu(DTLS_MTU)
+            .build()
+            .map_err(|error| ContextError::Dtls(error.to_string()))?;
+        let mut fingerprint = [0; 32];
+        let digest = digest::digest(&digest::SHA256, &certificate.certificate);
+        fingerprint.copy_from_slice(digest.as_ref());
+        Ok(Self { dtls: Arc::new(dtls), certificate, fingerprint })
+    }
+
+    /// SHA-256 of the certificate, for `a=fingerprint`.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+}
+
+/// The process cannot make what every handshake needs.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    #[error("no certificate could be made: {0}")]
+    Certificate(String),
+    #[error("the DTLS library refused its configuration: {0}")]
+    Dtls(String),
+}

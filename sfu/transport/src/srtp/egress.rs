@@ -1,0 +1,75 @@
+//! Protecting what we send.
+
+use super::cipher::Cipher;
+use super::keys::Session;
+
+/// One direction's keys. The caller keeps extended sequence numbers: they are never reused for one SSRC.
+pub struct SrtpEgress {
+    rtp: Cipher,
+    rtcp: Cipher,
+    rtcp_index: u32,
+}
+
+/// An RTP packet to be protected.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain<'a> {
+    pub ssrc: u32,
+    /// Extended sequence number; its low 16 bits stand in the header.
+    pub index: u64,
+    pub header: &'a [u8],
+    /// Replaces as many bytes of `payload`, or stands before it: the payload to be sent is `prefix` then `payload`.
+    pub prefix: &'a [u8],
+    pub payload: &'a [u8],
+    /// Bytes of RTP padding, inside the encryption. The header's P bit is the caller's.
+    pub padding: u8,
+}
+
+impl SrtpEgress {
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            rtp: Cipher::new(session.profile, &session.rtp),
+            rtcp: Cipher::new(session.profile, &session.rtcp),
+            rtcp_index: 0,
+        }
+    }
+
+    /// Bytes that protection adds to an RTP packet.
+    pub fn overhead(&self) -> usize {
+        self.rtp.tag_len()
+    }
+
+    /// Writes the protected packet to `out`; returns its length, or 0 when `out` is too short for it.
+    pub fn seal_rtp(&self, plain: &Plain<'_>, out: &mut [u8]) -> usize {
+        let header_len = plain.header.len();
+        let payload_len = plain.prefix.len() + plain.payload.len() + usize::from(plain.padding);
+        let len = header_len + payload_len + self.rtp.tag_len();
+        let Some(out) = out.get_mut(..len) else { return 0 };
+        out[..header_len].copy_from_slice(plain.header);
+        if plain.prefix.is_empty() && plain.padding == 0 {
+            self.rtp.seal_rtp(plain.ssrc, plain.index, out, header_len, plain.payload);
+            return len;
+        }
+        let body = &mut out[header_len..header_len + payload_len];
+        let (prefix, body) = body.split_at_mut(plain.prefix.len());
+        prefix.copy_from_slice(plain.prefix);
+        let (payload, padding) = body.split_at_mut(plain.payload.len());
+        payload.copy_from_slice(plain.payload);
+        padding.fill(0);
+        if let Some(last) = padding.last_mut() {
+            *last = plain.padding;
+        }
+        self.rtp.seal_rtp_in_place(plain.ssrc, plain.index, out, header_len, payload_len);
+        len
+    }
+
+    /// Protects the compound RTCP packet in the first `len` bytes of `out`; returns the protected length, or 0 when
+    /// `out` has no room for the trailer or the packet is no RTCP.
+    pub fn seal_rtcp(&mut self, out: &mut [u8], len: usize) -> usize {
+        if len < 8 || out.len() < len + 4 + self.rtcp.tag_len() {
+            return 0;
+        }
+        let ssrc = u32::from_be_bytes(*out[4..].first_chunk().expect("8 bytes at least"));
+        self.rtcp_index = (self.rtcp_index + 1) & 0x7fff_ffff;
+        self.rtcp.seal_rtcp(ssrc, self.rtcp_index, out, len)
+    }
+}
