@@ -11,7 +11,9 @@
 //! builds it.
 
 pub mod av1;
+mod bits;
 mod bytes;
+pub mod dependency_descriptor;
 pub mod extension;
 pub mod h264;
 pub mod header;
