@@ -238,3 +238,6 @@ impl SequenceMap {
         near.checked_add_signed(i64::from(past.end.wrapping_sub(near as u32) as i32))
     }
 }
+
+#[cfg(test)]
+mod tests;
