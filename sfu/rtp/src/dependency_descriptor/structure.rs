@@ -43,7 +43,7 @@ pub struct TemplateStructure {
     chain_count: u8,
     template_count: u8,
     templates: [Template; MAX_TEMPLATES],
-    /// The chain of each decode target; [`Self::chain_count`] when it has none.
+    /// The chain of each decode target, if there are chains.
     protected_by: [u8; MAX_DECODE_TARGETS],
     targets: [DecodeTargetLayer; MAX_DECODE_TARGETS],
     resolutions: Option<[Resolution; MAX_SPATIAL_LAYERS]>,
@@ -118,7 +118,7 @@ impl TemplateStructure {
             return Some(());
         }
         for chain in self.protected_by.get_mut(..usize::from(self.decode_target_count))? {
-            *chain = reader.non_symmetric(u32::from(self.chain_count) + 1)? as u8;
+            *chain = reader.non_symmetric(self.chain_count.into())? as u8;
         }
         for template in self.templates.get_mut(..usize::from(self.template_count))? {
             template.chain_diffs = ChainDiffs::read(reader, self.chain_count, 4)?;
@@ -162,7 +162,8 @@ impl TemplateStructure {
         u32::MAX >> (MAX_DECODE_TARGETS as u8 - self.decode_target_count)
     }
 
-    /// Which chain shows, by being whole, that a decode target is decodable.
+    /// Which chain shows, by being whole, that a decode target is decodable. `None` for a target that is not there,
+    /// and for all when the structure has no chains.
     pub fn protecting_chain(&self, decode_target: usize) -> Option<usize> {
         let chain = *self.protected_by.get(..usize::from(self.decode_target_count))?.get(decode_target)?;
         (chain < self.chain_count).then_some(chain.into())

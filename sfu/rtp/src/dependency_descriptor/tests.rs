@@ -76,7 +76,7 @@ impl Description {
         non_symmetric(writer, self.chains.into(), u32::from(self.decode_targets) + 1);
         if self.chains > 0 {
             for chain in &self.protected_by {
-                non_symmetric(writer, (*chain).into(), u32::from(self.chains) + 1);
+                non_symmetric(writer, (*chain).into(), self.chains.into());
             }
             for (_, _, _, _, chain_diffs) in &self.templates {
                 for diff in chain_diffs {
@@ -137,7 +137,7 @@ fn description() -> impl Strategy<Value = Description> {
                     proptest::collection::vec(proptest::collection::vec(0u8..4, targets), count),
                     proptest::collection::vec(proptest::collection::vec(1u8..=16, 0..MAX_FRAME_DIFFS), count),
                     proptest::collection::vec(proptest::collection::vec(0u8..16, usize::from(chains)), count),
-                    proptest::collection::vec(0..=chains, targets),
+                    proptest::collection::vec(0..chains.max(1), targets),
                     proptest::collection::vec((1u16.., 1u16..), spatial_layers),
                 )
                     .prop_map(
@@ -205,6 +205,50 @@ fn fills_in_templates_by_ids_that_wrap() {
     assert_eq!(DependencyDescriptor::parse(&[3, 0, 9], Some(&structure)), None, "no such template");
     assert_eq!(DependencyDescriptor::parse(&[61, 0, 9], Some(&structure)), None, "no such template");
     assert_eq!(DependencyDescriptor::parse(&[1, 0, 9], None), None, "no structure");
+}
+
+/// The first descriptor of an L3T3 stream as Chrome puts it on the wire.
+const CHROME_L3T3: [u8; 95] = [
+    0xc1, 0x01, 0x72, 0x80, 0x08, 0x14, 0x85, 0x21, 0x4e, 0xaf, 0xff, 0xaa, 0xaa, 0x86, 0x3c, 0xf0, 0x43,
+    0x0c, 0x10, 0xc3, 0x02, 0xaf, 0xc0, 0xaa, 0xa0, 0x06, 0x3c, 0x00, 0x43, 0x00, 0x10, 0xc0, 0x02, 0xa0,
+    0x00, 0xa8, 0x00, 0x06, 0x00, 0x00, 0x40, 0x00, 0x1d, 0x95, 0x49, 0x26, 0xe0, 0x82, 0xb0, 0x4a, 0x09,
+    0x41, 0xb8, 0x20, 0xac, 0x12, 0x82, 0x50, 0x31, 0x57, 0xf9, 0x74, 0x00, 0x0c, 0xa8, 0x64, 0x33, 0x0e,
+    0x22, 0x22, 0x22, 0xec, 0xa8, 0x65, 0x53, 0x04, 0x22, 0x42, 0x30, 0xec, 0xa8, 0x77, 0x53, 0x00, 0x77,
+    0x00, 0x42, 0x00, 0xef, 0x00, 0x86, 0x01, 0xdf, 0x01, 0x0d,
+];
+
+#[test]
+fn understands_what_chrome_sends() {
+    let structure = TemplateStructure::attached_to(&CHROME_L3T3).unwrap();
+    assert_eq!((structure.decode_target_count(), structure.chain_count()), (9, 3));
+    let sizes: Vec<_> =
+        (0..4).map(|spatial| structure.resolution(spatial).map(|size| (size.width, size.height))).collect();
+    assert_eq!(sizes, [Some((120, 67)), Some((240, 135)), Some((480, 270)), None]);
+    let targets: Vec<_> =
+        structure.decode_targets().iter().map(|target| (target.spatial, target.temporal)).collect();
+    assert_eq!(targets, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]);
+    for (target, chain) in [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (8, 2)] {
+        assert_eq!(structure.protecting_chain(target), Some(chain));
+    }
+
+    let first = DependencyDescriptor::parse(&CHROME_L3T3, None).unwrap();
+    assert_eq!((first.spatial, first.temporal, first.mandatory.frame_number), (0, 0, 0x0172));
+    assert!(first.mandatory.starts_frame && first.mandatory.ends_frame);
+    assert_eq!(first.frame_diffs.as_slice(), []);
+    assert_eq!(first.active_decode_targets, Some(0x1ff));
+    let upper = DependencyDescriptor::parse(&[0x86, 0x01, 0x73], Some(&structure)).unwrap();
+    assert_eq!((upper.spatial, upper.temporal), (1, 0));
+    assert_eq!(upper.frame_diffs.as_slice(), [1]);
+    assert_eq!(upper.indications.get(0), Indication::NotPresent);
+    assert_eq!(upper.indications.get(3), Indication::Switch);
+
+    // Without its third spatial layer the sender says so in every packet, as our rewriting does.
+    let two_layers = [0x86, 0x01, 0x73, 0x40, 0xfc];
+    let read = DependencyDescriptor::parse(&two_layers, Some(&structure)).unwrap();
+    assert_eq!(read, DependencyDescriptor { active_decode_targets: Some(0b000_111_111), ..upper });
+    let mut buffer = [0; 8];
+    let len = set_active_decode_targets(&[0x86, 0x01, 0x73], &structure, 0b000_111_111, &mut buffer).unwrap();
+    assert_eq!(buffer[..len], two_layers);
 }
 
 #[test]
