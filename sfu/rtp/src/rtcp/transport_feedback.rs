@@ -466,7 +466,39 @@ mod tests {
         assert_eq!(datagram.len(), (4 + FIXED_LEN + 2 + 100_usize).next_multiple_of(4));
     }
 
+    #[test]
+    fn a_few_bytes_can_announce_only_so_many_packets() {
+        let announcing = |count: u16| {
+            let mut datagram = vec![0x8f, 205, 0, 8, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0];
+            datagram[14..16].copy_from_slice(&count.to_be_bytes());
+            datagram.extend([0x1f, 0xff].repeat(8)); // eight times 8,191 lost
+            datagram
+        };
+        let datagram = announcing(MAX_REPORTED_STATUSES);
+        assert_eq!(read(&datagram).packets().count(), usize::from(MAX_REPORTED_STATUSES));
+        let datagram = announcing(MAX_REPORTED_STATUSES + 1);
+        assert!(Compound::new(&datagram).next().unwrap().is_err());
+    }
+
     proptest! {
+        #[test]
+        fn what_was_accepted_is_all_there(
+            base: u16, count in 1u16..60, mut rest in proptest::collection::vec(any::<u8>(), 4..120),
+        ) {
+            rest.truncate(rest.len() & !3);
+            let mut datagram = vec![0x8f, 205, 0, (4 + rest.len() / 4) as u8, 0, 0, 0, 1, 0, 0, 0, 2];
+            datagram.extend(base.to_be_bytes());
+            datagram.extend(count.to_be_bytes());
+            datagram.extend([0, 0, 1, 0]);
+            datagram.extend(&rest);
+            if let Some(Ok(packet)) = Compound::new(&datagram).next() {
+                let RtcpPacket::TransportFeedback(feedback) = packet else { panic!("{packet:?}") };
+                let packets: Vec<_> = feedback.packets().collect();
+                prop_assert_eq!(packets.len(), usize::from(count));
+                prop_assert_eq!(packets.last().unwrap().0, base.wrapping_add(count - 1));
+            }
+        }
+
         #[test]
         fn what_is_written_reads_back(
             base: u16, start in 0u64..1 << 31, room in 0usize..700,
