@@ -1,0 +1,347 @@
+//! Data channels: SCTP over DTLS ([RFC 8831](https://www.rfc-editor.org/rfc/rfc8831)), by label.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sctp_proto::{
+    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
+};
+
+use crate::dcep::{Message, Open, Reliability};
+
+/// The largest message taken from or sent to a peer, in bytes: what clients announce at least.
+pub const MAX_MESSAGE_BYTES: u32 = 65_535;
+/// Channels a peer can have. LiveKit clients use three.
+const MAX_CHANNELS: usize = 32;
+/// Bytes queued towards a slow peer on a reliable channel before messages are refused: a file of a few MB sent at
+/// once, no more, since it is memory that a peer that stops reading keeps.
+const MAX_RELIABLE_QUEUE: usize = 8 * 1024 * 1024;
+/// Bytes queued on a lossy channel: what is older than this much is of no use to anybody.
+const MAX_LOSSY_QUEUE: usize = 64 * 1024;
+/// Bytes handed to the SCTP library ahead of what the path takes.
+const SCTP_WINDOW: usize = 256 * 1024;
+/// Bytes of SCTP in one DTLS record: the DTLS MTU less its header and tag.
+const SCTP_MTU: u32 = 1_150;
+
+/// What became of a message to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    Queued,
+    /// No channel of that label is open.
+    NoChannel,
+    /// The channel's queue is full: the message is dropped.
+    Full,
+    /// Larger than the peer takes.
+    TooLarge,
+}
+
+/// Something that arrived.
+#[derive(Debug)]
+pub(crate) enum ChannelEvent {
+    Open { label: String },
+    Message { label: String, binary: bool, payload: Bytes },
+}
+
+pub(crate) struct Channels {
+    endpoint: Endpoint,
+    association: Option<(AssociationHandle, Association)>,
+    channels: Vec<Channel>,
+    /// Channels of ours that wait for the association.
+    to_open: Vec<Open>,
+    /// Whether we are the DTLS client, which takes even stream numbers
+    /// ([RFC 8832 §6](https://www.rfc-editor.org/rfc/rfc8832#section-6)).
+    is_dtls_client: bool,
+    connected: bool,
+    max_message: u32,
+    events: VecDeque<ChannelEvent>,
+    transmits: VecDeque<Bytes>,
+}
+
+struct Channel {
+    stream: u16,
+    label: String,
+    reliable: bool,
+    /// The peer may send once it has opened or acknowledged the channel.
+    open: bool,
+    queue: VecDeque<(PayloadProtocolIdentifier, Bytes)>,
+    queued_bytes: usize,
+}
+
+/// SCTP needs addresses to tell associations apart; inside DTLS there is one, so any will do.
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5_000);
+
+impl Channels {
+    pub fn new(is_dtls_client: bool, max_message: u32) -> Self {
+        let transport = TransportConfig::default()
+            .with_max_send_message_size(MAX_MESSAGE_BYTES.max(max_message))
+            .with_max_receive_message_size(MAX_MESSAGE_BYTES)
+            .with_max_num_inbound_streams(u16::MAX)
+            .with_max_num_outbound_streams(u16::MAX);
+        let mut server = ServerConfig::default();
+        server.transport = Arc::new(transport);
+        let mut config = EndpointConfig::new();
+        config.max_payload_size(SCTP_MTU);
+        Self {
+            endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server))),
+            association: None,
+            channels: Vec::new(),
+            to_open: Vec::new(),
+            is_dtls_client,
+            connected: false,
+            max_message: max_message.min(MAX_MESSAGE_BYTES),
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+        }
+    }
+
+    pub fn poll_event(&mut self) -> Option<ChannelEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next SCTP packet, to be sent as DTLS application data.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.transmits.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some((_, association)) = &mut self.association
+            && association.poll_timeout().is_some_and(|at| at <= now)
+        {
+            association.handle_timeout(now);
+        }
+        self.drive(now);
+    }
+
+    /// DTLS application data: one SCTP packet.
+    pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
+        let packet = Bytes::copy_from_slice(packet);
+        match self.endpoint.handle(now, PEER, None, None, packet) {
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
+                // A peer that starts over has lost its channels; so have we.
+                self.channels.clear();
+                self.connected = false;
+                self.association = Some((handle, association));
+            }
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((known, association)) = &mut self.association
+                    && *known == handle
+                {
+                    association.handle_event(event);
+                }
+            }
+            None => {}
+        }
+        self.drive(now);
+    }
+
+    pub fn open(&mut self, now: Instant, open: Open) {
+        if self.to_open.len() + self.channels.len() < MAX_CHANNELS {
+            self.to_open.push(open);
+            self.drive(now);
+        }
+    }
+
+    pub fn send(&mut self, now: Instant, label: &str, payload: Bytes, binary: bool) -> SendOutcome {
+        if payload.len() > self.max_message as usize {
+            return SendOutcome::TooLarge;
+        }
+        let Some(channel) = self.channels.iter_mut().find(|channel| channel.open && channel.label == label) else {
+            return SendOutcome::NoChannel;
+        };
+        let most = if channel.reliable { MAX_RELIABLE_QUEUE } else { MAX_LOSSY_QUEUE };
+        if channel.queued_bytes + payload.len() > most {
+            return SendOutcome::Full;
+        }
+        let (kind, payload) = match (binary, payload.is_empty()) {
+            (true, false) => (PayloadProtocolIdentifier::Binary, payload),
+            (false, false) => (PayloadProtocolIdentifier::String, payload),
+            // SCTP has no empty messages: one byte stands for none.
+            (true, true) => (PayloadProtocolIdentifier::BinaryEmpty, Bytes::from_static(&[0])),
+            (false, true) => (PayloadProtocolIdentifier::StringEmpty, Bytes::from_static(&[0])),
+        };
+        channel.queued_bytes += payload.len();
+        channel.queue.push_back((kind, payload));
+        self.drive(now);
+        SendOutcome::Queued
+    }
+
+    /// Lets the association act on what changed, and takes what it has to say.
+    fn drive(&mut self, now: Instant) {
+        loop {
+            let Some((_, association)) = &mut self.association else { return };
+            let mut readable = Vec::new();
+            let mut lost = false;
+            while let Some(event) = association.poll() {
+                match event {
+                    Event::Connected => self.connected = true,
+                    Event::Stream(StreamEvent::Readable { id }) => readable.push(id),
+                    Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => lost = true,
+                    _ => {}
+                }
+            }
+            if lost {
+                self.association = None;
+                self.channels.clear();
+                self.connected = false;
+                return;
+            }
+            while association.accept_stream().is_some() {}
+            for stream in &readable {
+                self.read(*stream);
+            }
+            self.open_ours();
+            self.write();
+            let Some((handle, association)) = &mut self.association else { return };
+            while let Some(transmit) = association.poll_transmit(now) {
+                if let Payload::RawEncode(parts) = transmit.payload {
+                    self.transmits.extend(parts);
+                }
+            }
+            while let Some(event) = association.poll_endpoint_event() {
+                if let Some(event) = self.endpoint.handle_event(*handle, event) {
+                    association.handle_event(event);
+                }
+            }
+            while let Some(transmit) = self.endpoint.poll_transmit() {
+                if let Payload::RawEncode(parts) = transmit.payload {
+                    self.transmits.extend(parts);
+                }
+            }
+            if readable.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, id: u16) {
+        loop {
+            let Some((_, association)) = &mut self.association else { return };
+            let Ok(mut stream) = association.stream(id) else { return };
+            let Ok(Some(chunks)) = stream.read_sctp() else { return };
+            let mut payload = vec![0; chunks.len().min(MAX_MESSAGE_BYTES as usize)];
+            let kind = chunks.ppi;
+            if chunks.read(&mut payload).is_err() {
+                continue; // longer than announced: dropped
+            }
+            match kind {
+                PayloadProtocolIdentifier::Dcep => self.handle_dcep(id, &payload),
+                PayloadProtocolIdentifier::String => self.deliver(id, payload, false),
+                PayloadProtocolIdentifier::Binary => self.deliver(id, payload, true),
+                PayloadProtocolIdentifier::StringEmpty => self.deliver(id, Vec::new(), false),
+                PayloadProtocolIdentifier::BinaryEmpty => self.deliver(id, Vec::new(), true),
+                _ => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, id: u16, payload: Vec<u8>, binary: bool) {
+        if let Some(channel) = self.channels.iter().find(|channel| channel.stream == id) {
+            let (label, payload) = (channel.label.clone(), Bytes::from(payload));
+            self.events.push_back(ChannelEvent::Message { label, binary, payload });
+        }
+    }
+
+    fn handle_dcep(&mut self, id: u16, bytes: &[u8]) {
+        match Message::parse(bytes) {
+            Some(Message::Open(open)) => {
+                if self.channels.len() >= MAX_CHANNELS || self.channels.iter().any(|known| known.stream == id) {
+                    return;
+                }
+                if !self.set_reliability(id, &open) {
+                    return;
+                }
+                let mut channel = Channel::new(id, &open, true);
+                channel.push_dcep(&Message::Ack);
+                self.channels.push(channel);
+                self.events.push_back(ChannelEvent::Open { label: open.label });
+            }
+            Some(Message::Ack) => {
+                if let Some(channel) = self.channels.iter_mut().find(|known| known.stream == id && !known.open) {
+                    channel.open = true;
+                    self.events.push_back(ChannelEvent::Open { label: channel.label.clone() });
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn open_ours(&mut self) {
+        if !self.connected {
+            return;
+        }
+        for open in std::mem::take(&mut self.to_open) {
+            let first = if self.is_dtls_client { 0 } else { 1 };
+            let Some(id) = (first..u16::MAX)
+                .step_by(2)
+                .find(|id| self.channels.iter().all(|channel| channel.stream != *id))
+            else {
+                return;
+            };
+            let Some((_, association)) = &mut self.association else { return };
+            if association.open_stream(id, PayloadProtocolIdentifier::Binary).is_err()
+                || !self.set_reliability(id, &open)
+            {
+                continue;
+            }
+            let mut channel = Channel::new(id, &open, false);
+            channel.push_dcep(&Message::Open(open));
+            self.channels.push(channel);
+        }
+    }
+
+    fn set_reliability(&mut self, id: u16, open: &Open) -> bool {
+        let Some((_, association)) = &mut self.association else { return false };
+        let Ok(mut stream) = association.stream(id) else { return false };
+        let (kind, value) = match open.reliability {
+            Reliability::Reliable => (ReliabilityType::Reliable, 0),
+            Reliability::Retransmits(most) => (ReliabilityType::Rexmit, most),
+            Reliability::LifetimeMs(most) => (ReliabilityType::Timed, most),
+        };
+        stream.set_reliability_params(!open.ordered, kind, value).is_ok()
+    }
+
+    /// Hands the library as much as its window takes.
+    fn write(&mut self) {
+        let Some((_, association)) = &mut self.association else { return };
+        for channel in &mut self.channels {
+            let Ok(mut stream) = association.stream(channel.stream) else { continue };
+            while let Some((kind, payload)) = channel.queue.front() {
+                if stream.buffered_amount().is_ok_and(|bytes| bytes > SCTP_WINDOW) {
+                    break;
+                }
+                if stream.write_sctp(payload, *kind).is_err() {
+                    break;
+                }
+                channel.queued_bytes -= payload.len();
+                channel.queue.pop_front();
+            }
+        }
+    }
+}
+
+impl Channel {
+    fn new(stream: u16, open: &Open, is_open: bool) -> Self {
+        Self {
+            stream,
+            label: open.label.clone(),
+            reliable: open.reliability == Reliability::Reliable,
+            open: is_open,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+        }
+    }
+
+    fn push_dcep(&mut self, message: &Message) {
+        let bytes = Bytes::from(message.to_bytes());
+        self.queued_bytes += bytes.len();
+        self.queue.push_back((PayloadProtocolIdentifier::Dcep, bytes));
+    }
+}
