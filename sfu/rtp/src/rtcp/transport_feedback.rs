@@ -18,8 +18,8 @@ pub const TICKS_PER_SECOND: u64 = 4_000;
 /// bytes, and its symbols fit the stack; a sender of more gets more feedback packets.
 pub const MAX_FEEDBACK_STATUSES: usize = 512;
 
-/// The most statuses accepted in a feedback. Eight chunks of two bytes can announce 65,535; honest feedback covers a
-/// fraction of a second, so this leaves 16,384 packets in one and bounds what twenty bytes can make us visit.
+/// The most statuses accepted in a feedback. Nine chunks of two bytes can announce 65,535; honest feedback covers a
+/// fraction of a second, so this leaves 16,384 packets in one and bounds what a few bytes can make us visit.
 pub const MAX_REPORTED_STATUSES: u16 = 16_384;
 
 /// The reference time counts in this many ticks: 64 ms.
