@@ -325,3 +325,6 @@ impl PacketRing {
         now.saturating_duration_since(slot.meta.arrived) < self.limits.horizon
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,117 @@ impl Watched {
 fn linear(level: f32) -> f32 {
     10_f32.powf(-level / 20.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    const ANNE: PublicationId = PublicationId(1);
+    const BEN: PublicationId = PublicationId(2);
+
+    /// One interval of packets, each (publication, level, how many).
+    fn interval(
+        speakers: &mut ActiveSpeakers,
+        now: &mut Instant,
+        packets: &[(PublicationId, u8, u32)],
+    ) -> Option<Vec<(PublicationId, f32)>> {
+        for &(publication, level, count) in packets {
+            for _ in 0..count {
+                speakers.sample(*now, publication, level);
+            }
+        }
+        *now += INTERVAL;
+        speakers.tick(*now).map(<[_]>::to_vec)
+    }
+
+    fn names(speakers: Option<Vec<(PublicationId, f32)>>) -> Option<Vec<PublicationId>> {
+        speakers.map(|speakers| speakers.into_iter().map(|speaker| speaker.0).collect())
+    }
+
+    #[test]
+    fn a_speaker_is_named_after_one_interval() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        assert_eq!(speakers.next_timeout(), None);
+        assert_eq!(speakers.sample(now, ANNE, 20), Some(now + INTERVAL));
+        assert_eq!(speakers.sample(now, ANNE, 20), None);
+        assert!(speakers.tick(now + INTERVAL / 2).is_none());
+        let found = interval(&mut speakers, &mut now, &[(ANNE, 20, 18)]).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(
+            (found[0].1 - 0.1 * 2.0 / 3.0).abs() < 0.001,
+            "{found:?}: 20 dB down, two thirds of the weight"
+        );
+    }
+
+    #[test]
+    fn the_loudest_comes_first() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        let found = interval(&mut speakers, &mut now, &[(ANNE, 25, 20), (BEN, 10, 20)]);
+        assert_eq!(names(found), Some(vec![BEN, ANNE]));
+    }
+
+    #[test]
+    fn a_short_noise_is_not_speech() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        assert_eq!(names(interval(&mut speakers, &mut now, &[(ANNE, 5, 7)])), None);
+        assert_eq!(names(interval(&mut speakers, &mut now, &[(ANNE, 5, 8)])), Some(vec![ANNE]));
+    }
+
+    #[test]
+    fn quiet_packets_do_not_count() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        assert_eq!(interval(&mut speakers, &mut now, &[(ANNE, 36, 20), (BEN, 127, 20)]), None);
+        assert_eq!(speakers.next_timeout(), None, "silence needs no timer");
+    }
+
+    #[test]
+    fn who_stops_is_gone_within_a_few_intervals_and_that_is_told_once() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        for _ in 0..5 {
+            interval(&mut speakers, &mut now, &[(ANNE, 20, 20)]);
+        }
+        let mut told = Vec::new();
+        while speakers.next_timeout().is_some() {
+            told.push(names(interval(&mut speakers, &mut now, &[])));
+            assert!(told.len() < 10);
+        }
+        let empty = told.iter().position(|names| names.as_deref() == Some(&[])).unwrap();
+        assert!(empty <= 3, "{told:?}");
+        assert!(told[empty + 1..].iter().all(Option::is_none), "{told:?}");
+        assert!(speakers.watched.is_empty());
+    }
+
+    #[test]
+    fn a_pause_for_breath_keeps_the_speaker() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        interval(&mut speakers, &mut now, &[(ANNE, 20, 20)]);
+        assert_eq!(names(interval(&mut speakers, &mut now, &[])), Some(vec![ANNE]));
+    }
+
+    #[test]
+    fn the_forgotten_are_not_named() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        interval(&mut speakers, &mut now, &[(ANNE, 20, 20), (BEN, 20, 20)]);
+        speakers.forget(ANNE);
+        assert_eq!(names(interval(&mut speakers, &mut now, &[])), Some(vec![BEN]));
+    }
+
+    #[test]
+    fn a_crowd_is_bounded() {
+        let mut now = start();
+        let mut speakers = ActiveSpeakers::new(now);
+        let crowd: Vec<_> = (0..5000).map(|id| (PublicationId(id), 10 + (id % 20) as u8, 20)).collect();
+        let found = interval(&mut speakers, &mut now, &crowd).unwrap();
+        assert_eq!((found.len(), speakers.watched.len()), (MAX_SPEAKERS, MAX_WATCHED));
+        assert!(found.iter().all(|speaker| speaker.0.0 % 20 < 2), "the loudest");
+        assert!(found.is_sorted_by(|a, b| a.1 >= b.1));
+    }
+}

@@ -71,3 +71,76 @@ impl Activity {
         (self.frame_interval * SILENT_FRAMES).clamp(SILENCE, MAX_SILENCE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Frames `interval` apart for `life`; returns when the last one came.
+    fn send(activity: &mut Activity, begin: Instant, interval: Duration, life: Duration) -> Instant {
+        let mut now = begin;
+        while now <= begin + life {
+            activity.on_frame(now);
+            now += interval;
+        }
+        now - interval
+    }
+
+    #[test]
+    fn is_active_from_the_first_packet_until_half_a_second_of_silence() {
+        let (mut activity, begin) = (Activity::default(), start());
+        assert!(!activity.is_active(begin));
+        activity.on_frame(begin);
+        assert!(activity.is_active(begin));
+        let last = send(&mut activity, begin, ms(33), ms(2000));
+        assert!(activity.is_active(last + ms(500)));
+        assert_eq!(activity.expires(), Some(last + ms(500)));
+        assert!(!activity.is_active(last + ms(501)));
+    }
+
+    #[test]
+    fn a_source_of_one_frame_a_second_is_active_once_its_pace_is_known() {
+        let (mut activity, begin) = (Activity::default(), start());
+        let mut now = begin;
+        for frame in 0..20 {
+            activity.on_frame(now);
+            if frame > 3 {
+                assert!(activity.is_active(now + ms(999)), "frame {frame}");
+            }
+            now += ms(1000);
+        }
+        assert!(!activity.is_active(now + ms(3001)));
+    }
+
+    #[test]
+    fn a_layer_that_flaps_must_prove_itself_ever_longer() {
+        let (mut activity, mut begin) = (Activity::default(), start());
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            let mut now = begin;
+            while !activity.is_active(now) {
+                activity.on_frame(now);
+                now += ms(33);
+            }
+            waits.push((now - begin).as_millis() / 100);
+            begin = send(&mut activity, now, ms(33), ms(300)) + ms(4000);
+        }
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert_eq!(waits[0], 0);
+        assert!((40..43).contains(waits.last().unwrap()), "{waits:?}");
+    }
+
+    #[test]
+    fn a_long_life_clears_the_record() {
+        let (mut activity, begin) = (Activity::default(), start());
+        send(&mut activity, begin, ms(33), ms(300));
+        let last = send(&mut activity, begin + ms(5000), ms(33), ms(11_000));
+        activity.on_frame(last + ms(4000));
+        assert!(activity.is_active(last + ms(4000)));
+    }
+}

@@ -225,3 +225,6 @@ impl LossRegister {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

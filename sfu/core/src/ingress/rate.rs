@@ -64,3 +64,45 @@ impl RateWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    #[test]
+    fn a_steady_stream_has_its_rate_from_the_beginning() {
+        let begin = start();
+        let mut rate = RateWindow::new(begin);
+        for packet in 0..1000_u32 {
+            let now = begin + Duration::from_millis(20) * packet;
+            rate.add(now, 250);
+            if packet > 10 {
+                let bits = rate.bit_rate(now);
+                assert!((95_000..=125_000).contains(&bits), "{bits} at packet {packet}");
+                assert!((47..=63).contains(&rate.packet_rate(now)), "{}", rate.packet_rate(now));
+            }
+        }
+    }
+
+    #[test]
+    fn silence_brings_it_to_zero_within_a_second() {
+        let begin = start();
+        let mut rate = RateWindow::new(begin);
+        for packet in 0..100_u32 {
+            rate.add(begin + Duration::from_millis(20) * packet, 250);
+        }
+        let end = begin + Duration::from_secs(2);
+        assert!(rate.bit_rate(end + Duration::from_millis(500)) < 60_000);
+        assert_eq!(rate.bit_rate(end + Duration::from_millis(1100)), 0);
+        assert_eq!(rate.bit_rate(end + Duration::from_secs(1_000_000)), 0);
+    }
+
+    #[test]
+    fn a_first_packet_is_no_flood() {
+        let begin = start();
+        let mut rate = RateWindow::new(begin);
+        rate.add(begin, 1200);
+        assert_eq!(rate.bit_rate(begin), 96_000, "as if it took a tenth of a second");
+    }
+}

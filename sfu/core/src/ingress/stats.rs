@@ -163,3 +163,109 @@ impl ReceiverStats {
 fn short_ntp(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos() * 65_536 / 1_000_000_000).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::start;
+
+    const FIRST: u64 = (1 << 32) - 10;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn an_unheard_stream_has_nothing_to_report() {
+        assert_eq!(ReceiverStats::new(MediaKind::Video).report(start()), None);
+    }
+
+    #[test]
+    fn the_fraction_is_of_the_interval_and_the_count_of_all_time() {
+        let (mut stats, now) = (ReceiverStats::new(MediaKind::Video), start());
+        for sequence in (FIRST..FIRST + 100).filter(|sequence| sequence % 4 != 0) {
+            stats.on_packet(now, sequence, 0, 100);
+        }
+        let report = stats.report(now).unwrap();
+        assert_eq!((report.fraction_lost, report.cumulative_lost), (64, 25));
+        assert_eq!(report.highest_sequence, (FIRST + 99) as u32, "wrapped, as the field does");
+        for sequence in FIRST + 100..FIRST + 200 {
+            stats.on_packet(now, sequence, 0, 100);
+        }
+        let report = stats.report(now).unwrap();
+        assert_eq!((report.fraction_lost, report.cumulative_lost), (0, 25));
+        assert_eq!(stats.report(now).unwrap().fraction_lost, 0, "nothing was expected");
+    }
+
+    #[test]
+    fn duplicates_never_make_the_fraction_negative() {
+        let (mut stats, now) = (ReceiverStats::new(MediaKind::Video), start());
+        for sequence in [FIRST, FIRST, FIRST, FIRST + 2] {
+            stats.on_packet(now, sequence, 0, 100);
+        }
+        let report = stats.report(now).unwrap();
+        assert_eq!((report.fraction_lost, report.cumulative_lost), (0, -1));
+    }
+
+    #[test]
+    fn the_sender_report_is_echoed_with_its_age() {
+        let (mut stats, now) = (ReceiverStats::new(MediaKind::Audio), start());
+        stats.on_packet(now, FIRST, 0, 100);
+        stats.on_sender_report(now, SenderClock { ntp: 0x1234_5678_9abc_def0, rtp: 7 });
+        let report = stats.report(now + ms(1500)).unwrap();
+        assert_eq!(report.last_sender_report, 0x5678_9abc);
+        assert_eq!(report.delay_since_sender_report, 65_536 * 3 / 2);
+    }
+
+    #[test]
+    fn a_steady_stream_has_no_jitter_even_across_the_wrap_of_its_timestamps() {
+        let (mut stats, begin) = (ReceiverStats::new(MediaKind::Audio), start());
+        for packet in 0..500_u32 {
+            let timestamp = (u32::MAX - 48_000).wrapping_add(960 * packet);
+            stats.on_packet(begin + ms(20) * packet, FIRST + u64::from(packet), timestamp, 100);
+        }
+        assert_eq!(stats.report(begin).unwrap().jitter, 0);
+    }
+
+    #[test]
+    fn jitter_settles_at_the_mean_deviation() {
+        let (mut stats, begin) = (ReceiverStats::new(MediaKind::Audio), start());
+        for packet in 0..500_u32 {
+            let late = if packet % 2 == 0 { ms(0) } else { ms(10) };
+            stats.on_packet(begin + ms(20) * packet + late, FIRST + u64::from(packet), 960 * packet, 100);
+        }
+        let jitter = stats.report(begin).unwrap().jitter;
+        assert!((470..=480).contains(&jitter), "10 ms are 480 ticks, not {jitter}");
+        assert!((9_700..=10_000).contains(&stats.jitter().as_micros()), "{:?}", stats.jitter());
+    }
+
+    proptest! {
+        /// Against the definition: lost is what was expected less what came.
+        #[test]
+        fn agrees_with_the_definition(
+            arrivals in proptest::collection::vec((-10..30_i64, any::<u32>(), 0..2000_u64), 1..200),
+            report_each in 1..50_usize,
+        ) {
+            let (mut stats, mut now) = (ReceiverStats::new(MediaKind::Video), start());
+            let (mut lowest, mut highest, mut received) = (u64::MAX, 0, 0);
+            let (mut prior_expected, mut prior_received) = (0, 0);
+            for (at, (relative, timestamp, wait)) in arrivals.into_iter().enumerate() {
+                let sequence = highest.max(FIRST).saturating_add_signed(relative);
+                (lowest, highest, received) = (lowest.min(sequence), highest.max(sequence), received + 1);
+                now += ms(wait);
+                stats.on_packet(now, sequence, timestamp, 1200);
+                if at % report_each == 0 {
+                    let report = stats.report(now).unwrap();
+                    let expected = highest - lowest + 1;
+                    prop_assert_eq!(i64::from(report.cumulative_lost), expected as i64 - received as i64);
+                    let lost = (expected - prior_expected) as i64 - (received - prior_received) as i64;
+                    let fraction = (lost.max(0) * 256).checked_div((expected - prior_expected) as i64).unwrap_or(0);
+                    prop_assert_eq!(i64::from(report.fraction_lost), fraction.min(255));
+                    (prior_expected, prior_received) = (expected, received);
+                }
+            }
+        }
+    }
+}

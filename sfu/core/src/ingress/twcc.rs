@@ -34,7 +34,8 @@ const MAX_GAP: u64 = 2048;
 #[derive(Debug)]
 pub struct ArrivalLog {
     epoch: Instant,
-    /// By sequence number modulo its length: the number and its arrival in microseconds since `epoch`.
+    /// By sequence number modulo its length: the number and its arrival in microseconds since `epoch`. Numbers start
+    /// above zero, which marks an empty slot.
     slots: Vec<(u64, u64)>,
     highest: u64,
     /// The first number of the next feedback.
@@ -197,10 +198,13 @@ impl ArrivalLog {
         while self.slots.len() < MAX_SLOTS && self.highest - first >= self.slots.len() as u64 {
             let mut slots = vec![(0, 0); self.slots.len() * 2];
             std::mem::swap(&mut slots, &mut self.slots);
-            for slot in slots {
+            for slot in slots.into_iter().filter(|slot| slot.0 != 0) {
                 let index = self.index(slot.0);
                 self.slots[index] = slot;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
