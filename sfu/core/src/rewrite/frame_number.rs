@@ -51,3 +51,39 @@ impl FrameNumbers {
 fn frame_number(descriptor: &[u8]) -> Option<u16> {
     descriptor.get(1..3)?.try_into().ok().map(u16::from_be_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(number: u16) -> [u8; 5] {
+        let [high, low] = number.to_be_bytes();
+        [0xc5, high, low, 0x80, 0x01]
+    }
+
+    #[test]
+    fn a_single_encoding_is_passed_as_it_is() {
+        let mut numbers = FrameNumbers::default();
+        numbers.start(100, &descriptor(65_535));
+        assert_eq!(numbers.forward(100, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
+        assert_eq!(numbers.forward(101, &descriptor(1)), Some([0xc5, 0, 1]), "frames left out leave their number out");
+    }
+
+    #[test]
+    fn numbers_go_on_across_a_switch_and_late_packets_keep_theirs() {
+        let mut numbers = FrameNumbers::default();
+        numbers.start(100, &descriptor(65_535));
+        numbers.forward(100, &descriptor(65_535));
+        numbers.start(102, &descriptor(700));
+        assert_eq!(numbers.forward(102, &descriptor(700)), Some([0xc5, 0, 0]));
+        assert_eq!(numbers.forward(101, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
+        assert_eq!(numbers.forward(103, &descriptor(702)), Some([0xc5, 0, 2]));
+    }
+
+    #[test]
+    fn a_short_descriptor_has_no_rewrite() {
+        let mut numbers = FrameNumbers::default();
+        numbers.start(100, &[]);
+        assert_eq!(numbers.forward(100, &[0xc5, 1]), None);
+    }
+}

@@ -362,3 +362,6 @@ impl History {
         *word = *word & !(1 << (bit % 64)) | u64::from(is_dropped) << (bit % 64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,10 +60,24 @@ impl Timeline {
         from: Option<SenderClock>,
         to: Option<SenderClock>,
     ) {
-        let Some(newest) = self.newest else {
-            self.offsets.begin(sequence, self.first.wrapping_sub(timestamp));
-            return;
+        let chosen = match self.newest {
+            None => (1 << 32) + u64::from(self.first),
+            Some(newest) => self.choose(now, newest, timestamp, from, to),
         };
+        self.offsets.begin(sequence, (chosen as u32).wrapping_sub(timestamp));
+        // The packet itself is yet to come; it must find the time that was chosen for it, however long the pause.
+        self.newest = Some(Newest { at: now, timestamp: chosen, sequence: sequence.saturating_sub(1) });
+    }
+
+    /// When, in egress time, a stretch begins.
+    fn choose(
+        &mut self,
+        now: Instant,
+        newest: Newest,
+        timestamp: u32,
+        from: Option<SenderClock>,
+        to: Option<SenderClock>,
+    ) -> u64 {
         let by_arrival = newest.timestamp + self.ticks(now.saturating_duration_since(newest.at));
         let by_reports = from.zip(to).and_then(|(from, to)| {
             let moved = self.on_timeline_of(from, to, timestamp).wrapping_add(self.offsets.present());
@@ -75,17 +89,18 @@ impl Timeline {
         let wanted = by_reports.unwrap_or(by_arrival);
         let chosen = wanted.max(newest.timestamp + 1);
         self.excess = if by_reports.is_some() { (chosen - wanted) as i64 } else { 0 };
-        self.offsets.begin(sequence, (chosen as u32).wrapping_sub(timestamp));
+        chosen
     }
 
     /// The timestamp of a packet with egress number `sequence`; `None` when it belongs to a stretch long past.
     #[inline]
     pub fn forward(&mut self, now: Instant, sequence: u64, timestamp: u32) -> Option<u32> {
-        let Some(newest) = self.newest.filter(|newest| sequence <= newest.sequence) else {
-            return Some(self.advance(now, sequence, timestamp));
-        };
-        debug_assert!(sequence <= newest.sequence);
-        self.at(sequence, timestamp)
+        match self.newest {
+            Some(newest) if sequence > newest.sequence => {
+                Some(self.advance(now, newest, sequence, timestamp))
+            }
+            _ => self.at(sequence, timestamp),
+        }
     }
 
     /// As [`Self::forward`], for a packet that is sent again.
@@ -104,32 +119,23 @@ impl Timeline {
         self.newest.map(|newest| newest.timestamp as u32)
     }
 
-    fn advance(&mut self, now: Instant, sequence: u64, timestamp: u32) -> u32 {
+    fn advance(&mut self, now: Instant, newest: Newest, sequence: u64, timestamp: u32) -> u32 {
         let mut egress = self.present(timestamp);
-        let extended = match self.newest {
-            None => (1 << 32) + u64::from(egress),
-            Some(newest) => {
-                let step = i64::from(egress.wrapping_sub(newest.timestamp as u32) as i32);
-                let elapsed = self.ticks(now.saturating_duration_since(newest.at));
-                let ahead = elapsed.saturating_add(self.ticks(MAX_AHEAD));
-                if step < -(self.ticks(MAX_BACK) as i64) || step > ahead as i64 {
-                    let chosen = newest.timestamp + elapsed.max(1);
-                    egress = chosen as u32;
-                    self.excess = 0;
-                    self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
-                    chosen
-                } else {
-                    newest.timestamp.saturating_add_signed(step)
-                }
-            }
+        let step = i64::from(egress.wrapping_sub(newest.timestamp as u32) as i32);
+        let elapsed = self.ticks(now.saturating_duration_since(newest.at));
+        let most = elapsed.saturating_add(self.ticks(MAX_AHEAD));
+        let extended = if step < -(self.ticks(MAX_BACK) as i64) || step > most as i64 {
+            let chosen = newest.timestamp + elapsed.max(1);
+            egress = chosen as u32;
+            self.excess = 0;
+            self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
+            chosen
+        } else {
+            newest.timestamp.saturating_add_signed(step).max(newest.timestamp)
         };
-        let timestamp = self.newest.map_or(extended, |newest| newest.timestamp.max(extended));
         // All packets of a frame count from its first, or the last of a large frame would shift what follows.
-        let at = match self.newest {
-            Some(newest) if newest.timestamp == timestamp => newest.at,
-            _ => now,
-        };
-        self.newest = Some(Newest { at, timestamp, sequence });
+        let at = if extended == newest.timestamp { newest.at } else { now };
+        self.newest = Some(Newest { at, timestamp: extended, sequence });
         egress
     }
 
@@ -144,3 +150,6 @@ impl Timeline {
         u64::try_from(duration.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u64::MAX >> 2)
     }
 }
+
+#[cfg(test)]
+mod tests;

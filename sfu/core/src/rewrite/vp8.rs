@@ -180,3 +180,6 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

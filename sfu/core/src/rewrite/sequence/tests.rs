@@ -95,7 +95,11 @@ fn a_gap_too_long_to_repair_is_closed_to_one_number() {
 fn sixteen_bits_name_the_newest_such_number() {
     let mut map = SequenceMap::new(0x1_fff0);
     for ingress in 0..0x20 {
-        if ingress == 0 { map.start(0, 0) } else { map.forward(0, ingress).unwrap() };
+        if ingress == 0 {
+            map.start(0, 0)
+        } else {
+            map.forward(0, ingress).unwrap()
+        };
     }
     assert_eq!(map.next_egress(), 0x2_0010);
     assert_eq!(map.extend_egress(0x000f), 0x2_000f);
@@ -186,8 +190,15 @@ impl Table {
 #[derive(Clone, Debug)]
 enum Step {
     /// By so much relative to the encoding's next number.
-    Packet { encoding: u8, relative: i64, is_dropped: bool },
-    Switch { encoding: u8, relative: i64 },
+    Packet {
+        encoding: u8,
+        relative: i64,
+        is_dropped: bool,
+    },
+    Switch {
+        encoding: u8,
+        relative: i64,
+    },
     Insert,
 }
 
@@ -219,7 +230,8 @@ fn compare(base: u64, steps: &[Step], exact: bool) -> Result<(), TestCaseError> 
                 let recent = stretches.iter().rev().nth(MAX_PAST / 2).copied().unwrap_or(0);
                 if is_dropped {
                     let (found, truth) = (map.drop(encoding, ingress), table.drop(encoding, ingress));
-                    let number = |dropped| if let Dropped::Open(number) = dropped { Some(number) } else { None };
+                    let number =
+                        |dropped| if let Dropped::Open(number) = dropped { Some(number) } else { None };
                     let is_recent = number(truth).is_some_and(|number| number >= recent);
                     prop_assert!(agrees(number(found), number(truth), is_recent), "{found:?} {truth:?}");
                     stretches.push(table.next());
