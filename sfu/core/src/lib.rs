@@ -1,11 +1,24 @@
 //! Conferences: publications, subscriptions, layers and forwarding.
 //!
-//! Sans-IO: no socket, clock, randomness or lock. A `Shard` takes `(now, datagram | command)` and yields
-//! datagrams, events and the next timeout; a shell drives it.
+//! Sans-IO: no socket, clock, randomness or lock. A [`shard::Shard`] takes `(now, datagram | command)` and yields
+//! datagrams, events and the next timeout; a shell drives it. Begin reading there.
 
+mod allocation;
+mod conference;
+pub mod egress;
 pub mod ingress;
+mod key_frames;
+mod peer;
+mod publication;
 pub mod rewrite;
 pub mod ring;
+pub mod shard;
 pub mod speakers;
+pub mod stats;
+mod subscription;
 #[cfg(test)]
 mod testing;
+mod timers;
+
+pub use peer::PEER_TIMEOUT;
+pub use weir_transport::{Route, TransportContext};

@@ -153,7 +153,8 @@ impl Channels {
         if payload.len() > self.max_message as usize {
             return SendOutcome::TooLarge;
         }
-        let Some(channel) = self.channels.iter_mut().find(|channel| channel.open && channel.label == label) else {
+        let Some(channel) = self.channels.iter_mut().find(|channel| channel.open && channel.label == label)
+        else {
             return SendOutcome::NoChannel;
         };
         let most = if channel.reliable { MAX_RELIABLE_QUEUE } else { MAX_LOSSY_QUEUE };
@@ -252,7 +253,8 @@ impl Channels {
     fn handle_dcep(&mut self, id: u16, bytes: &[u8]) {
         match Message::parse(bytes) {
             Some(Message::Open(open)) => {
-                if self.channels.len() >= MAX_CHANNELS || self.channels.iter().any(|known| known.stream == id) {
+                if self.channels.len() >= MAX_CHANNELS || self.channels.iter().any(|known| known.stream == id)
+                {
                     return;
                 }
                 if !self.set_reliability(id, &open) {
@@ -264,7 +266,9 @@ impl Channels {
                 self.events.push_back(ChannelEvent::Open { label: open.label });
             }
             Some(Message::Ack) => {
-                if let Some(channel) = self.channels.iter_mut().find(|known| known.stream == id && !known.open) {
+                if let Some(channel) =
+                    self.channels.iter_mut().find(|known| known.stream == id && !known.open)
+                {
                     channel.open = true;
                     self.events.push_back(ChannelEvent::Open { label: channel.label.clone() });
                 }

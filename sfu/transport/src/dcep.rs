@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_no_prefix_of_it() {
-        for reliability in [Reliability::Reliable, Reliability::Retransmits(0), Reliability::LifetimeMs(300)] {
+        for reliability in [Reliability::Reliable, Reliability::Retransmits(0), Reliability::LifetimeMs(300)]
+        {
             for ordered in [true, false] {
                 let open = Message::Open(Open { label: "_lossy".into(), ordered, reliability });
                 let bytes = open.to_bytes();

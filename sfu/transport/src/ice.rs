@@ -104,7 +104,8 @@ impl IceLite {
             return false;
         }
         if self.routes.len() == MAX_ROUTES {
-            let unused = self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
+            let unused =
+                self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
             if let Some((oldest, _)) = unused.min_by_key(|(_, entry)| entry.heard) {
                 self.routes.swap_remove(oldest);
             }
@@ -118,7 +119,9 @@ impl IceLite {
     /// ([RFC 8445 §8.2](https://www.rfc-editor.org/rfc/rfc8445#section-8.2)).
     fn wins(&self, now: Instant, route: Route) -> bool {
         let find = |route: Route| self.routes.iter().find(|entry| entry.route == route);
-        let (Some(current), Some(candidate)) = (self.selected.and_then(find), find(route)) else { return true };
+        let (Some(current), Some(candidate)) = (self.selected.and_then(find), find(route)) else {
+            return true;
+        };
         current.route != route && (candidate.priority > current.priority || now > current.heard + STALE)
     }
 }
@@ -134,9 +137,11 @@ fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 /// A check as a full agent sends it, for tests.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn check(username: &str, password: &str, priority: u32, nominate: bool) -> Vec<u8> {
-    let message = StunMessage::binding_request(username, is::stun::TransId::new(), true, 1, priority, nominate);
+    let message =
+        StunMessage::binding_request(username, is::stun::TransId::new(), true, 1, priority, nominate);
     let mut packet = vec![0; 256];
-    let len = message.to_bytes(Some(password.as_bytes()), &mut packet, sha1_hmac).expect("256 bytes hold a check");
+    let len =
+        message.to_bytes(Some(password.as_bytes()), &mut packet, sha1_hmac).expect("256 bytes hold a check");
     packet.truncate(len);
     packet
 }

@@ -24,9 +24,14 @@ use std::net::SocketAddr;
 /// Where a packet came from and where its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Route {
-    Udp { remote: SocketAddr },
+    Udp {
+        remote: SocketAddr,
+    },
     /// A framed TCP connection ([RFC 4571](https://www.rfc-editor.org/rfc/rfc4571)), numbered by the shell.
-    Tcp { connection: u32, remote: SocketAddr },
+    Tcp {
+        connection: u32,
+        remote: SocketAddr,
+    },
 }
 
 impl Route {

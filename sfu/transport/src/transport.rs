@@ -22,7 +22,10 @@ const MAX_WAITING_CHANNELS: usize = 8;
 /// What a transport has to say.
 #[derive(Debug)]
 pub enum Output {
-    Transmit { route: Route, bytes: Vec<u8> },
+    Transmit {
+        route: Route,
+        bytes: Vec<u8>,
+    },
     /// A check with valid integrity came from this address for the first time.
     RouteValidated(Route),
     /// Media goes here from now on.
@@ -31,8 +34,14 @@ pub enum Output {
     Connected(Box<SrtpKeys>),
     /// The handshake failed, the certificate was another's, or the peer closed the association.
     DtlsFailed,
-    ChannelOpen { label: String },
-    Message { label: String, binary: bool, payload: Bytes },
+    ChannelOpen {
+        label: String,
+    },
+    Message {
+        label: String,
+        binary: bool,
+        payload: Bytes,
+    },
 }
 
 /// A remote description that cannot be used.

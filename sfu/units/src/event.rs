@@ -1,30 +1,59 @@
 //! What a shard tells the control plane.
 
-use bytes::Bytes;
 use crate::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use bytes::Bytes;
 
 /// Something the control plane may have to act on. Nothing here happens per packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// ICE and DTLS are done; media flows.
-    PeerConnected { peer: PeerId },
+    PeerConnected {
+        peer: PeerId,
+    },
     /// No valid packet for the peer time-out, or DTLS failed.
-    PeerLost { peer: PeerId, reason: PeerLostReason },
-    ChannelOpen { peer: PeerId, label: String },
-    Data { peer: PeerId, label: String, payload: Bytes, binary: bool },
+    PeerLost {
+        peer: PeerId,
+        reason: PeerLostReason,
+    },
+    ChannelOpen {
+        peer: PeerId,
+        label: String,
+    },
+    Data {
+        peer: PeerId,
+        label: String,
+        payload: Bytes,
+        binary: bool,
+    },
 
     /// The first packet of a publication arrived.
-    PublicationStarted { publication: PublicationId },
+    PublicationStarted {
+        publication: PublicationId,
+    },
     /// The first packet went to this subscriber.
-    SubscriptionStarted { subscription: SubscriptionId },
+    SubscriptionStarted {
+        subscription: SubscriptionId,
+    },
     /// The allocation paused or resumed a subscription for want of bandwidth.
-    StreamState { subscription: SubscriptionId, paused: bool },
+    StreamState {
+        subscription: SubscriptionId,
+        paused: bool,
+    },
     /// Which spatial layers anybody wants: bit n is encoding n. Undamped.
-    LayersWanted { publication: PublicationId, layers: u8 },
+    LayersWanted {
+        publication: PublicationId,
+        layers: u8,
+    },
     /// Who speaks, loudest first, since the last such event; levels linear from 0 to 1.
-    Speakers { conference: ConferenceId, speakers: Vec<(PublicationId, f32)> },
+    Speakers {
+        conference: ConferenceId,
+        speakers: Vec<(PublicationId, f32)>,
+    },
     /// What the peer's line is like, a few seconds apart.
-    Quality { peer: PeerId, quality: LineQuality },
+    Quality {
+        peer: PeerId,
+        quality: LineQuality,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

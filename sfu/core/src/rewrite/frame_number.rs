@@ -66,7 +66,11 @@ mod tests {
         let mut numbers = FrameNumbers::default();
         numbers.start(100, &descriptor(65_535));
         assert_eq!(numbers.forward(100, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
-        assert_eq!(numbers.forward(101, &descriptor(1)), Some([0xc5, 0, 1]), "frames left out leave their number out");
+        assert_eq!(
+            numbers.forward(101, &descriptor(1)),
+            Some([0xc5, 0, 1]),
+            "frames left out leave their number out"
+        );
     }
 
     #[test]

@@ -90,8 +90,7 @@ impl SrtpIngress {
         if at.is_err() && self.rtcp_streams.len() == MAX_SSRCS {
             return Err(SrtpError::TooManySsrcs);
         }
-        let len =
-            self.rtcp.open_rtcp(ssrc, index, packet).map_err(|_| SrtpError::Authentication)?;
+        let len = self.rtcp.open_rtcp(ssrc, index, packet).map_err(|_| SrtpError::Authentication)?;
         note(&mut self.rtcp_streams, at, ssrc, u64::from(index));
         Ok(len)
     }
@@ -133,7 +132,8 @@ mod tests {
         let mut header = [0x80, 96, 0, 0, 0, 0, 0, 9, 0, 0, 0, 7];
         header[0] |= if padding > 0 { 0x20 } else { 0 };
         header[2..4].copy_from_slice(&(index as u16).to_be_bytes());
-        let plain = Plain { ssrc: 7, index, header: &header, prefix: b"pre", payload: b"fixed payload", padding };
+        let plain =
+            Plain { ssrc: 7, index, header: &header, prefix: b"pre", payload: b"fixed payload", padding };
         let mut out = [0; 200];
         let len = egress.seal_rtp(&plain, &mut out);
         out[..len].to_vec()

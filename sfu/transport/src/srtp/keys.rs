@@ -149,8 +149,10 @@ mod tests {
 
     #[test]
     fn derives_the_keys_of_rfc_3711_appendix_b_3() {
-        let master =
-            Master { key: hex("E1F97A0D3E018BE0D64FA32C06DE4139"), salt: hex("0EC675AD498AFEEBB6960B3AABE6") };
+        let master = Master {
+            key: hex("E1F97A0D3E018BE0D64FA32C06DE4139"),
+            salt: hex("0EC675AD498AFEEBB6960B3AABE6"),
+        };
         let session = Session::derive(Profile::Aes128CmSha1, &master);
         assert_eq!(session.rtp.cipher, hex("C61E7A93744F39EE10734AFE3FF7A087"));
         assert_eq!(session.rtp.salt.to_vec(), hex("30CBBC08863D8C85D49DB34A9AE1"));

@@ -1,0 +1,22 @@
+//! What one focus forwards together.
+
+use std::time::Instant;
+
+use weir_units::ids::ConferenceId;
+
+use crate::speakers::ActiveSpeakers;
+use crate::timers::Alarm;
+
+pub(crate) struct Conference {
+    pub id: ConferenceId,
+    /// How many peers it has; it goes with the last.
+    pub peers: usize,
+    pub speakers: ActiveSpeakers,
+    pub alarm: Alarm,
+}
+
+impl Conference {
+    pub fn new(id: ConferenceId, now: Instant) -> Self {
+        Self { id, peers: 0, speakers: ActiveSpeakers::new(now), alarm: Alarm::default() }
+    }
+}

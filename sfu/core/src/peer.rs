@@ -1,0 +1,134 @@
+//! One peer connection as its shard sees it.
+
+use std::time::{Duration, Instant};
+
+use weir_transport::srtp::{SrtpEgress, SrtpIngress};
+use weir_transport::{Route, Transport};
+use weir_units::event::LineQuality;
+use weir_units::ids::PeerId;
+use weir_units::media::{ExtensionIds, Mid};
+
+use crate::ingress::twcc::ArrivalLog;
+use crate::subscription::Way;
+use crate::timers::Alarm;
+
+/// Nothing valid was heard from a peer for this long: it is lost. Browsers check consent every few seconds
+/// ([RFC 7675 §5.1](https://www.rfc-editor.org/rfc/rfc7675#section-5.1) gives up after 30 s; LiveKit after 15).
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a peer is told what we received of it, and what we sent
+/// ([RFC 3550 §6.2](https://www.rfc-editor.org/rfc/rfc3550#section-6.2) would allow a session this size less).
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the control plane hears what a peer's line is like.
+pub(crate) const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(crate) struct Peer {
+    pub id: PeerId,
+    pub conference: u32,
+    pub transport: Transport,
+    /// Where media goes; the latest address that a check from the peer nominated.
+    pub route: Option<Route>,
+    /// Its addresses in the routing table, oldest first.
+    pub routes: Vec<Route>,
+    pub srtp_in: Option<SrtpIngress>,
+    pub srtp_out: Option<SrtpEgress>,
+    /// The m-lines the peer sends on, to bind SSRCs that were not announced.
+    pub lines: Vec<Line>,
+    /// Every SSRC the peer has sent authentic packets on, sorted.
+    pub streams: Vec<Stream>,
+    /// Header extensions of the bundle.
+    pub extensions: ExtensionIds,
+    pub publications: Vec<u32>,
+    /// The subscription behind each SSRC that we send, RTX included, sorted by SSRC.
+    pub senders: Vec<(u32, u32)>,
+    pub arrivals: ArrivalLog,
+    /// Our SSRC in RTCP to this peer.
+    pub local_ssrc: u32,
+    pub round_trip: Option<Duration>,
+    pub line: LineWindow,
+    pub last_heard: Instant,
+    pub next_report: Instant,
+    pub next_quality: Instant,
+    pub alarm: Alarm,
+    /// Told to the control plane as lost; waits to be removed.
+    pub lost: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pub mid: Mid,
+    pub publication: u32,
+}
+
+/// What an ingress SSRC carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    pub ssrc: u32,
+    pub publication: u32,
+    pub encoding: u8,
+    pub is_retransmission: bool,
+}
+
+impl Peer {
+    pub fn is_connected(&self) -> bool {
+        self.srtp_out.is_some() && self.route.is_some() && !self.lost
+    }
+
+    pub fn stream(&self, ssrc: u32) -> Option<Stream> {
+        let at = self.streams.binary_search_by_key(&ssrc, |stream| stream.ssrc).ok()?;
+        Some(self.streams[at])
+    }
+
+    /// Binds an SSRC, replacing what the same role of the encoding was bound to.
+    pub fn bind(&mut self, stream: Stream) {
+        self.streams.retain(|other| {
+            (other.publication, other.encoding, other.is_retransmission)
+                != (stream.publication, stream.encoding, stream.is_retransmission)
+        });
+        match self.streams.binary_search_by_key(&stream.ssrc, |other| other.ssrc) {
+            Ok(at) => self.streams[at] = stream,
+            Err(at) => self.streams.insert(at, stream),
+        }
+    }
+
+    pub fn subscription_of(&self, ssrc: u32) -> Option<u32> {
+        let at = self.senders.binary_search_by_key(&ssrc, |sender| sender.0).ok()?;
+        Some(self.senders[at].1)
+    }
+
+    pub fn add_sender(&mut self, ssrc: u32, subscription: u32) {
+        match self.senders.binary_search_by_key(&ssrc, |sender| sender.0) {
+            Ok(at) => self.senders[at].1 = subscription,
+            Err(at) => self.senders.insert(at, (ssrc, subscription)),
+        }
+    }
+
+    /// How the peer is sent to, once it is connected.
+    pub fn way(&self) -> Option<Way<'_>> {
+        let srtp = self.srtp_out.as_ref().filter(|_| !self.lost)?;
+        Some(Way { srtp, route: self.route? })
+    }
+}
+
+/// Loss and jitter since the control plane last heard, the worse of both directions.
+#[derive(Debug, Default)]
+pub(crate) struct LineWindow {
+    lost: f32,
+    jitter_ms: f32,
+}
+
+impl LineWindow {
+    /// A report block (fraction in 1/256, jitter in ticks) about a stream of this clock rate, the peer's about ours or ours about the peer's.
+    pub fn on_report(&mut self, fraction_lost: u8, jitter: u32, clock_rate: u32) {
+        self.lost = self.lost.max(f32::from(fraction_lost) / 256.0);
+        self.jitter_ms = self.jitter_ms.max(jitter as f32 * 1_000.0 / clock_rate as f32);
+    }
+
+    pub fn take(&mut self, round_trip: Option<Duration>) -> LineQuality {
+        let window = std::mem::take(self);
+        LineQuality {
+            loss: window.lost,
+            jitter_ms: window.jitter_ms,
+            round_trip_ms: round_trip.map_or(0.0, |rtt| rtt.as_secs_f32() * 1_000.0),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One source that a participant offers, with its encodings.
+
+use std::time::Instant;
+
+use weir_rtp::dependency_descriptor::TemplateStructure;
+use weir_units::ids::PublicationId;
+use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
+
+use crate::ingress::activity::Activity;
+use crate::ingress::nack::LossRegister;
+use crate::ingress::stats::{ReceiverStats, SenderClock};
+use crate::key_frames::KeyFrameRequests;
+use crate::ring::PacketRing;
+
+pub(crate) struct Publication {
+    pub id: PublicationId,
+    pub peer: u32,
+    pub conference: u32,
+    pub media: IngressMedia,
+    pub muted: bool,
+    pub encodings: Vec<EncodingState>,
+    /// Dense, for the loop that forwards.
+    pub subscribers: Vec<u32>,
+    /// The first packet was told to the control plane.
+    pub started: bool,
+    /// What was last told to the control plane as wanted; bit n is spatial layer n.
+    pub layers_wanted: u8,
+}
+
+/// One RTP stream of a publication.
+pub(crate) struct EncodingState {
+    pub ssrc: Option<u32>,
+    pub ring: PacketRing,
+    pub losses: LossRegister,
+    pub stats: ReceiverStats,
+    pub key_frames: KeyFrameRequests,
+    /// Whether it flows.
+    pub activity: Activity,
+    /// The template structure that dependency descriptors refer to.
+    pub structure: Option<Box<TemplateStructure>>,
+    /// The publisher's last sender report, to align encodings and to tell subscribers.
+    pub report: Option<SenderReportAt>,
+    /// Added to the extended sequence numbers of the present SSRC, so that a new SSRC of the same encoding goes on
+    /// above the old one's numbers instead of among them.
+    pub base: u64,
+    /// Counts the SSRCs this encoding had: a new one needs a key frame.
+    pub generation: u32,
+}
+
+/// A mapping of a publisher's clock to an encoding's RTP timestamps, and when we heard it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SenderReportAt {
+    pub clock: SenderClock,
+    pub arrived: Instant,
+}
+
+impl Publication {
+    pub fn new(id: PublicationId, peer: u32, conference: u32, media: IngressMedia) -> Self {
+        let encodings = media.encodings.iter().map(|_| EncodingState::new(media.kind)).collect();
+        Self {
+            id,
+            peer,
+            conference,
+            media,
+            muted: false,
+            encodings,
+            subscribers: Vec::new(),
+            started: false,
+            layers_wanted: 0,
+        }
+    }
+
+    /// The format of a payload type, and whether it is the format's retransmission payload type.
+    pub fn format(&self, payload_type: u8) -> Option<(PayloadFormat, bool)> {
+        self.media.formats.iter().find_map(|format| {
+            if format.payload_type == payload_type {
+                Some((*format, false))
+            } else if format.rtx_payload_type == Some(payload_type) {
+                Some((*format, true))
+            } else {
+                None
+            }
+        })
+    }
+
+    pub fn is_video(&self) -> bool {
+        self.media.kind == MediaKind::Video
+    }
+
+    /// One stream that carries several spatial layers, instead of one stream a layer.
+    pub fn is_layered(&self) -> bool {
+        self.encodings.len() == 1
+            && self.media.formats.iter().any(|format| matches!(format.codec, Codec::Vp9 | Codec::Av1))
+    }
+
+    /// Which encoding an unknown SSRC is, by its RID; the only one there is needs none.
+    pub fn encoding_of(&self, rid: Option<weir_units::media::Rid>, ssrc: u32) -> Option<u8> {
+        let announced = |encoding: &weir_units::media::Encoding| {
+            encoding.ssrc == Some(ssrc) || encoding.rtx_ssrc == Some(ssrc)
+        };
+        let at = match rid {
+            Some(rid) => self.media.encodings.iter().position(|encoding| encoding.rid == Some(rid)),
+            None => self.media.encodings.iter().position(announced),
+        };
+        at.or((self.encodings.len() == 1).then_some(0)).map(|at| at as u8)
+    }
+}
+
+/// Room between the numbers of an encoding's successive SSRCs: more than any reordering.
+const GENERATION_GAP: u64 = 1 << 20;
+
+impl EncodingState {
+    fn new(kind: MediaKind) -> Self {
+        Self {
+            ssrc: None,
+            ring: PacketRing::new(kind),
+            losses: LossRegister::new(kind),
+            stats: ReceiverStats::new(kind),
+            key_frames: KeyFrameRequests::default(),
+            activity: Activity::default(),
+            structure: None,
+            report: None,
+            base: 0,
+            generation: 0,
+        }
+    }
+
+    /// The encoding goes on under another SSRC.
+    pub fn rebind(&mut self, kind: MediaKind, ssrc: u32) {
+        if let Some(latest) = self.ring.latest() {
+            self.base = (latest + GENERATION_GAP) & !0xffff; // the low 16 bits stay those on the wire
+            self.generation += 1;
+        }
+        self.ssrc = Some(ssrc);
+        self.losses = LossRegister::new(kind);
+        self.stats = ReceiverStats::new(kind);
+        self.report = None;
+        self.structure = None;
+    }
+
+    /// The number of a packet that a retransmission names by its 16 bits: the nearest to the latest.
+    pub fn extend(&self, sequence_number: u16) -> Option<u64> {
+        let latest = self.ring.latest()?;
+        let distance = sequence_number.wrapping_sub(latest as u16) as i16;
+        latest.checked_add_signed(i64::from(distance))
+    }
+}

@@ -1,0 +1,85 @@
+//! What a peer's transport has to say: packets of its own, keys, data channel messages.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use weir_transport::{Output, SendOutcome};
+use weir_units::event::{Event, PeerLostReason};
+
+use super::Shard;
+use crate::stats::Drop;
+
+/// Addresses one peer can have in the routing table: candidates pairs that browsers keep alive, old paths included.
+const MAX_ROUTES_PER_PEER: usize = 16;
+
+impl Shard {
+    /// Takes everything the transport has to say. Call it after whatever may have changed its state.
+    pub(super) fn drain_transport(&mut self, now: Instant, index: u32) {
+        let mut connected = false;
+        while let Some(output) = self.model.peers[index as usize].transport.poll_output() {
+            let peer = &mut self.model.peers[index as usize];
+            match output {
+                Output::Transmit { route, bytes } => self.out.push_control(route, &bytes),
+                Output::RouteValidated(route) => self.learn_route(index, route),
+                Output::RouteSelected(route) => peer.route = Some(route),
+                Output::Connected(keys) => {
+                    let (ingress, egress) = keys.into_contexts();
+                    (peer.srtp_in, peer.srtp_out) = (Some(ingress), Some(egress));
+                    connected = true;
+                }
+                Output::DtlsFailed => self.lose_peer(index, PeerLostReason::Dtls),
+                Output::ChannelOpen { label } => {
+                    self.out.events.push_back(Event::ChannelOpen { peer: peer.id, label });
+                }
+                Output::Message { label, binary, payload } => {
+                    self.out.events.push_back(Event::Data { peer: peer.id, label, payload, binary });
+                }
+            }
+        }
+        if connected {
+            let id = self.model.peers[index as usize].id;
+            self.out.events.push_back(Event::PeerConnected { peer: id });
+            self.start_subscriptions_of(now, index);
+        }
+        if let Some(at) = self.model.peers[index as usize].transport.poll_timeout() {
+            self.arm_peer(index, at);
+        }
+    }
+
+    /// An authenticated check came from this address: packets from it are this peer's.
+    fn learn_route(&mut self, index: u32, route: weir_transport::Route) {
+        if self.routes.insert(route, index) == Some(index) {
+            return;
+        }
+        self.out.routes.push_back(route);
+        let peer = &mut self.model.peers[index as usize];
+        peer.routes.push(route);
+        if peer.routes.len() > MAX_ROUTES_PER_PEER {
+            let unused = peer.routes.iter().position(|known| Some(*known) != peer.route).unwrap_or(0);
+            let forgotten = peer.routes.remove(unused);
+            if self.routes.get(&forgotten) == Some(&index) {
+                self.routes.remove(&forgotten);
+            }
+        }
+    }
+
+    pub(super) fn open_channel(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        label: &str,
+        ordered: bool,
+        max_retransmits: Option<u16>,
+    ) {
+        self.model.peers[peer as usize].transport.open_channel(now, label, ordered, max_retransmits);
+        self.drain_transport(now, peer);
+    }
+
+    pub(super) fn send_data(&mut self, now: Instant, peer: u32, label: &str, payload: Bytes, binary: bool) {
+        let outcome = self.model.peers[peer as usize].transport.send(now, label, payload, binary);
+        if outcome != SendOutcome::Queued {
+            self.out.stats.drop(Drop::ChannelFull);
+        }
+        self.drain_transport(now, peer);
+    }
+}

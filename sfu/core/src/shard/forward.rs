@@ -1,0 +1,303 @@
+//! A packet's way out: to every subscriber that wants it, subscriber by subscriber, so that runs form.
+
+use std::time::Instant;
+
+use weir_units::event::Event;
+use weir_units::media::{Codec, Layer};
+
+use super::{Cursor, Model, Outbox, Pending, Shard};
+use crate::publication::Publication;
+use crate::subscription::{Offer, Outcome, Subscription, Way, facts};
+
+/// By how much packets may be padded to leave in one run. libwebrtc splits a frame into packets that differ by one
+/// byte; a little more catches codecs that don't. More would spend bytes that a thin line needs.
+const MAX_PADDING: usize = 4;
+/// The longest replay for somebody who joins: a key frame and the second after it. Longer floods a thin line, and a
+/// key-frame request is the better answer.
+const MAX_REPLAY: u64 = 160;
+
+impl Shard {
+    /// Forwards what the batch brought. Says whether something is left because the arena is full: send, clear, and
+    /// call again.
+    pub fn flush(&mut self, now: Instant) -> bool {
+        if !self.cursor.sorted {
+            self.pending.sort_unstable_by_key(|packet| (packet.publication, packet.encoding, packet.order));
+            self.cursor = Cursor { sorted: true, ..Cursor::default() };
+        }
+        while let Some(first) = self.pending.get(self.cursor.group) {
+            let index = first.publication;
+            let rest = &mut self.pending[self.cursor.group..];
+            let len = rest.iter().take_while(|packet| packet.publication == index).count();
+            let group = &mut rest[..len];
+            if let Some(publication) = self.model.publications.get(index as usize) {
+                if self.cursor.subscriber == 0 {
+                    plan_padding(publication, group);
+                }
+                while let Some(&subscription) = publication.subscribers.get(self.cursor.subscriber) {
+                    // A new stretch may bring as many packets again from the ring.
+                    if !self.out.egress.has_room_for(2 * len) && !self.out.egress.is_empty() {
+                        return true;
+                    }
+                    self.cursor.subscriber += 1;
+                    let subscription = &mut self.model.subscriptions[subscription as usize];
+                    let peer = &self.model.peers[subscription.peer as usize];
+                    if let Some(way) = peer.way() {
+                        forward_group(now, publication, group, subscription, way, &mut self.out);
+                    }
+                }
+                self.cursor.subscriber = 0;
+            }
+            self.cursor.group += len;
+            self.note_key_frame_wishes(now, index);
+        }
+        self.pending.clear();
+        self.cursor = Cursor::default();
+        false
+    }
+
+    /// The peer is connected, or the wish turned on: what can be sent at once, is.
+    pub(super) fn start_subscription(&mut self, now: Instant, index: u32) {
+        self.retarget(now, index);
+        let Self { model, out, .. } = self;
+        let subscription = &mut model.subscriptions[index as usize];
+        let publication = &model.publications[subscription.publication as usize];
+        let source = subscription.publication;
+        if publication.is_video()
+            && subscription.wish.enabled
+            && let Some(way) = model.peers[subscription.peer as usize].way()
+        {
+            replay(now, publication, subscription, way, out);
+            self.note_key_frame_wishes(now, source);
+        }
+    }
+
+    pub(super) fn start_subscriptions_of(&mut self, now: Instant, peer: u32) {
+        let mut subscriptions: Vec<u32> =
+            self.model.peers[peer as usize].senders.iter().map(|sender| sender.1).collect();
+        subscriptions.sort_unstable();
+        subscriptions.dedup();
+        for subscription in subscriptions {
+            self.start_subscription(now, subscription);
+        }
+    }
+
+    /// What the subscription aims for, given what it wishes and what is being sent.
+    pub(super) fn retarget(&mut self, now: Instant, index: u32) {
+        let subscription = &mut self.model.subscriptions[index as usize];
+        let publication = &self.model.publications[subscription.publication as usize];
+        let granted = crate::allocation::granted(&subscription.wish);
+        subscription.set_target(granted.map(|layer| publication.reachable(now, layer)));
+    }
+
+    /// Asks for the key frames that subscribers of the publication wait for.
+    pub(super) fn note_key_frame_wishes(&mut self, now: Instant, index: u32) {
+        let Self { model, .. } = self;
+        let Some(publication) = model.publications.get_mut(index as usize) else { return };
+        if !publication.is_video() || publication.muted {
+            return;
+        }
+        for subscription in &publication.subscribers {
+            let subscription = &model.subscriptions[*subscription as usize];
+            if let Some(encoding) = subscription.wants_key_frame()
+                && let Some(encoding) = publication.encodings.get_mut(usize::from(encoding))
+                && model.peers[subscription.peer as usize].is_connected()
+            {
+                encoding.key_frames.want();
+            }
+        }
+        self.request_key_frames(now, index);
+    }
+
+    /// Looks at which encodings still flow, and moves subscribers off those that don't.
+    pub(super) fn check_layers(&mut self, now: Instant, index: u32) {
+        for at in 0..self.model.publications[index as usize].subscribers.len() {
+            let subscription = self.model.publications[index as usize].subscribers[at];
+            self.retarget(now, subscription);
+        }
+        self.note_key_frame_wishes(now, index);
+    }
+
+    /// Sends packets again that a subscriber misses.
+    pub(super) fn retransmit(&mut self, now: Instant, index: u32, lost: impl Iterator<Item = u16>) {
+        let Self { model, out, .. } = self;
+        let Model { peers, publications, subscriptions, .. } = model;
+        let subscription = &mut subscriptions[index as usize];
+        let publication = &publications[subscription.publication as usize];
+        let Some(way) = peers[subscription.peer as usize].way() else { return };
+        for sequence_number in lost.take(MAX_RESENDS) {
+            let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else {
+                continue;
+            };
+            let offer = publication.offer(encoding, ingress, 0);
+            match offer {
+                Some(offer) if out.egress.has_room_for(1) => {
+                    if subscription.resend(&offer, number, way, &mut out.egress) {
+                        out.stats.retransmitted += 1;
+                    }
+                }
+                _ => out.stats.not_retransmittable += 1,
+            }
+        }
+    }
+}
+
+/// Packets that one NACK packet may ask for: what a receiver could miss in a burst, and no more than a small multiple
+/// of the request's own size.
+const MAX_RESENDS: usize = 256;
+
+impl Publication {
+    /// A packet from the ring, with what selecting it needs.
+    pub(super) fn offer(&self, encoding: u8, sequence: u64, padding: u8) -> Option<Offer<'_>> {
+        let state = self.encodings.get(usize::from(encoding))?;
+        let packet = state.ring.get(sequence)?;
+        let codec = self.codec(packet.meta.payload_type)?;
+        Some(Offer { facts: facts(encoding, state, &packet, codec), packet, codec, padding })
+    }
+
+    fn codec(&self, payload_type: u8) -> Option<Codec> {
+        self.media
+            .formats
+            .iter()
+            .find(|format| format.payload_type == payload_type)
+            .map(|format| format.codec)
+    }
+
+    /// The layer nearest to the wanted one that is being sent: the best below it, else the least above it, else
+    /// itself, since a publisher may begin at any time.
+    fn reachable(&self, now: Instant, wanted: Layer) -> Layer {
+        if self.is_layered() || self.encodings.len() < 2 {
+            return wanted;
+        }
+        let top = self.encodings.len() - 1;
+        let wanted_index = usize::from(wanted.spatial).min(top);
+        let active = |at: &usize| self.encodings[*at].activity.is_active(now);
+        let below = (0..=wanted_index).rev().find(active);
+        let above = (wanted_index + 1..=top).find(active);
+        Layer { spatial: below.or(above).unwrap_or(wanted_index) as u8, ..wanted }
+    }
+}
+
+/// Offers the packets of a batch to one subscriber.
+fn forward_group(
+    now: Instant,
+    publication: &Publication,
+    group: &[Pending],
+    subscription: &mut Subscription,
+    way: Way<'_>,
+    out: &mut Outbox,
+) {
+    let mut followed = None;
+    for pending in group {
+        if followed.is_some_and(|(encoding, last)| pending.encoding == encoding && pending.sequence <= last) {
+            continue;
+        }
+        let Some(state) = publication.encodings.get(usize::from(pending.encoding)) else { continue };
+        let Some(packet) = state.ring.get(pending.sequence) else { continue };
+        let offer = Offer { packet, facts: pending.facts, codec: pending.codec, padding: pending.padding };
+        match subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) {
+            Outcome::NotSent => continue,
+            Outcome::Sent => out.stats.rtp_out += 1,
+            Outcome::Started => {
+                out.stats.rtp_out += 1;
+                followed = follow(now, publication, pending, subscription, way, out);
+            }
+        }
+        note_started(subscription, out);
+    }
+}
+
+/// A stretch began with a packet that others had overtaken: they follow from the ring.
+fn follow(
+    now: Instant,
+    publication: &Publication,
+    first: &Pending,
+    subscription: &mut Subscription,
+    way: Way<'_>,
+    out: &mut Outbox,
+) -> Option<(u8, u64)> {
+    let latest = publication.encodings[usize::from(first.encoding)].ring.latest()?;
+    if latest <= first.sequence || latest - first.sequence > MAX_REPLAY || !publication.is_video() {
+        return None;
+    }
+    for sequence in first.sequence + 1..=latest {
+        offer_from_ring(now, publication, first.encoding, sequence, subscription, way, out);
+    }
+    Some((first.encoding, latest))
+}
+
+/// Begins with the newest key frame if it is recent enough: a picture at once, without asking the publisher.
+fn replay(
+    now: Instant,
+    publication: &Publication,
+    subscription: &mut Subscription,
+    way: Way<'_>,
+    out: &mut Outbox,
+) {
+    let Some(encoding) = subscription.wants_key_frame() else { return };
+    let Some(state) = publication.encodings.get(usize::from(encoding)) else { return };
+    let (Some(first), Some(latest)) = (state.ring.last_key_frame(), state.ring.latest()) else { return };
+    if latest - first > MAX_REPLAY
+        || !out.egress.has_room_for((latest - first + 1) as usize)
+        || !state.activity.is_active(now)
+    {
+        return;
+    }
+    for sequence in first..=latest {
+        offer_from_ring(now, publication, encoding, sequence, subscription, way, out);
+    }
+}
+
+fn offer_from_ring(
+    now: Instant,
+    publication: &Publication,
+    encoding: u8,
+    sequence: u64,
+    subscription: &mut Subscription,
+    way: Way<'_>,
+    out: &mut Outbox,
+) {
+    let Some(offer) = publication.offer(encoding, sequence, 0) else { return };
+    if subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) != Outcome::NotSent {
+        out.stats.rtp_out += 1;
+        note_started(subscription, out);
+    }
+}
+
+fn note_started(subscription: &mut Subscription, out: &mut Outbox) {
+    if !subscription.started {
+        subscription.started = true;
+        out.events.push_back(Event::SubscriptionStarted { subscription: subscription.id });
+    }
+}
+
+/// Makes neighbours equally long, where little is missing, so that they leave in one run. The last of a run may be
+/// shorter anyway.
+fn plan_padding(publication: &Publication, group: &mut [Pending]) {
+    let len = |packet: &Pending| {
+        let state = &publication.encodings[usize::from(packet.encoding)];
+        state.ring.get(packet.sequence).map_or(0, |packet| {
+            if packet.payload.is_empty() {
+                0
+            } else {
+                packet.payload.len() + packet.dependency_descriptor.len()
+            }
+        })
+    };
+    let mut start = 0;
+    while start < group.len() {
+        let first = len(&group[start]);
+        let (mut least, mut most, mut end) = (first, first, start + 1);
+        while end < group.len() && group[end].encoding == group[start].encoding {
+            let next = len(&group[end]);
+            if first == 0 || most.max(next) - least.min(next) > MAX_PADDING {
+                break;
+            }
+            (least, most, end) = (least.min(next), most.max(next), end + 1);
+        }
+        for packet in &mut group[start..end] {
+            packet.padding = (most - len(packet)) as u8;
+        }
+        group[end - 1].padding = 0;
+        start = end;
+    }
+}

@@ -1,0 +1,189 @@
+//! A packet's way in: open it, find whose it is, note it, keep it.
+
+use std::time::Instant;
+
+use weir_rtp::dependency_descriptor::TemplateStructure;
+use weir_rtp::extension::IngressExtensions;
+use weir_rtp::header::RtpHeader;
+use weir_rtp::payload::PayloadInfo;
+use weir_rtp::rtx;
+use weir_transport::Route;
+use weir_transport::srtp::SrtpError;
+use weir_units::event::Event;
+use weir_units::media::PayloadFormat;
+
+use super::{Disposition, MAX_PENDING, Model, Pending, Shard};
+use crate::ingress::nack::Seen;
+use crate::peer::Stream;
+use crate::ring::{Inserted, Packet, PacketMeta};
+use crate::stats::Drop;
+use crate::subscription::facts;
+use crate::timers::TimerKey;
+
+impl Shard {
+    pub(super) fn handle_rtp(&mut self, now: Instant, route: Route, data: &mut [u8]) -> Disposition {
+        let Some(&index) = self.routes.get(&route) else { return Disposition::Unknown };
+        if let Err(reason) = self.take_rtp(now, index, route, data) {
+            self.out.stats.drop(reason);
+        }
+        Disposition::Handled
+    }
+
+    fn take_rtp(&mut self, now: Instant, index: u32, route: Route, data: &mut [u8]) -> Result<(), Drop> {
+        if self.pending.len() == MAX_PENDING {
+            return Err(Drop::BatchFull);
+        }
+        let peer = &mut self.model.peers[index as usize];
+        let opened = peer.srtp_in.as_mut().ok_or(Drop::NoKeys)?.open_rtp(data).map_err(reason)?;
+        peer.last_heard = now;
+        peer.route = Some(route); // validated, and where the peer's own choice of path shows
+        self.out.stats.rtp_in += 1;
+
+        let packet = &data[..opened.len];
+        let header = RtpHeader::parse(packet).ok_or(Drop::Malformed)?;
+        let payload_range = header.payload_range(packet).ok_or(Drop::Malformed)?;
+        let extensions = IngressExtensions::read(&header, packet, &peer.extensions);
+        if let Some(sequence) = extensions.transport_sequence
+            && let Some(due) = peer.arrivals.record(now, sequence, packet.len())
+        {
+            self.arm_peer(index, due);
+        }
+
+        let stream = match self.model.peers[index as usize].stream(header.ssrc) {
+            Some(stream) => stream,
+            None => self.model.bind(index, &header, &extensions)?,
+        };
+        let publication = &mut self.model.publications[stream.publication as usize];
+        let (format, is_retransmission) =
+            publication.format(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let is_video = publication.is_video();
+        let (id, conference) = (publication.id, publication.conference);
+        let encoding = &mut publication.encodings[usize::from(stream.encoding)];
+        let payload = &packet[payload_range];
+
+        let (sequence, payload) = if is_retransmission {
+            let Some((original, payload)) = rtx::decapsulate(payload) else {
+                return Ok(()); // padding on the retransmission stream: a probe, noted for feedback above
+            };
+            (encoding.extend(original).ok_or(Drop::Duplicate)?, payload)
+        } else {
+            encoding.stats.on_packet(now, opened.index, header.timestamp, packet.len());
+            (encoding.base + opened.index, payload)
+        };
+        if encoding.losses.on_packet(now, sequence, is_retransmission) == Seen::Outage && is_video {
+            encoding.key_frames.want();
+        }
+        let descriptor = extensions.dependency_descriptor.map_or(&[][..], |range| range.of(packet));
+        if let Some(structure) = TemplateStructure::attached_to(descriptor) {
+            encoding.structure = Some(Box::new(structure));
+        }
+        let info = PayloadInfo::read(format.codec, payload);
+        let meta = PacketMeta {
+            sequence,
+            timestamp: header.timestamp,
+            arrived: now,
+            marker: header.marker,
+            payload_type: format.payload_type,
+            info,
+        };
+        match encoding.ring.insert(meta, payload, descriptor) {
+            Inserted::New => {}
+            Inserted::Duplicate | Inserted::TooOld => return Err(Drop::Duplicate),
+            Inserted::TooLarge => return Err(Drop::Malformed),
+        }
+        let facts = facts(
+            stream.encoding,
+            encoding,
+            &Packet { meta, payload, dependency_descriptor: descriptor },
+            format.codec,
+        );
+        if info.frame_start.unwrap_or(true) {
+            encoding.activity.on_frame(now);
+        }
+        if facts.key_frame_start {
+            encoding.key_frames.on_key_frame();
+            encoding.losses.on_key_frame(sequence);
+        }
+        let nack_at = encoding.losses.next_timeout();
+        self.pending.push(Pending {
+            publication: stream.publication,
+            order: self.pending.len() as u32,
+            sequence,
+            encoding: stream.encoding,
+            codec: format.codec,
+            facts,
+            padding: 0,
+        });
+        if !publication.started {
+            publication.started = true;
+            self.out.events.push_back(Event::PublicationStarted { publication: id });
+        }
+        if let Some(at) = nack_at {
+            self.arm_peer(index, at);
+        }
+        if !is_video && let Some(level) = extensions.audio_level {
+            let Self { model, out, .. } = self;
+            let entry = &mut model.conferences[conference as usize];
+            if let Some(due) = entry.speakers.sample(now, id, level.below_overload) {
+                out.timers.arm(&mut entry.alarm, TimerKey::Conference(conference), due);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Whose an SSRC is that was never seen: by the m-line and RID its header names, by what was announced, or by the
+    /// payload type if only one m-line takes it
+    /// ([RFC 8843 §9.2](https://www.rfc-editor.org/rfc/rfc8843#section-9.2)).
+    fn bind(
+        &mut self,
+        index: u32,
+        header: &RtpHeader,
+        extensions: &IngressExtensions,
+    ) -> Result<Stream, Drop> {
+        let peer = &mut self.peers[index as usize];
+        let line = match extensions.mid {
+            Some(mid) => peer.lines.iter().find(|line| line.mid == mid).copied(),
+            None => {
+                let announces = |ssrc: u32, publication: u32| {
+                    let media = &self.publications[publication as usize].media;
+                    media
+                        .encodings
+                        .iter()
+                        .any(|entry| entry.ssrc == Some(ssrc) || entry.rtx_ssrc == Some(ssrc))
+                };
+                let mut takers = peer.lines.iter().filter(|line| {
+                    self.publications[line.publication as usize].format(header.payload_type).is_some()
+                });
+                let only = takers.next().filter(|_| takers.next().is_none()).copied();
+                peer.lines.iter().find(|line| announces(header.ssrc, line.publication)).copied().or(only)
+            }
+        }
+        .ok_or(Drop::UnknownSsrc)?;
+        let publication = &mut self.publications[line.publication as usize];
+        let (_, is_retransmission): (PayloadFormat, bool) =
+            publication.format(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        let rid = if is_retransmission { extensions.repaired_rid } else { extensions.rid };
+        let encoding = publication.encoding_of(rid, header.ssrc).ok_or(Drop::UnknownSsrc)?;
+        let stream = Stream { ssrc: header.ssrc, publication: line.publication, encoding, is_retransmission };
+        peer.bind(stream);
+        if !is_retransmission {
+            let kind = publication.media.kind;
+            publication.encodings[usize::from(encoding)].rebind(kind, header.ssrc);
+            for subscription in &publication.subscribers {
+                self.subscriptions[*subscription as usize].on_source_restart(encoding);
+            }
+        }
+        Ok(stream)
+    }
+}
+
+fn reason(error: SrtpError) -> Drop {
+    match error {
+        SrtpError::Authentication => Drop::Authentication,
+        SrtpError::Replay => Drop::Replay,
+        SrtpError::TooShort => Drop::Malformed,
+        SrtpError::TooManySsrcs => Drop::TooManySsrcs,
+    }
+}

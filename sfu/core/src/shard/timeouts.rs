@@ -1,0 +1,145 @@
+//! What happens because time passes.
+
+use std::time::{Duration, Instant};
+
+use weir_units::event::{Event, PeerLostReason};
+
+use super::{Outbox, Shard};
+use crate::peer::{PEER_TIMEOUT, QUALITY_INTERVAL, REPORT_INTERVAL};
+use crate::stats::Drop;
+use crate::timers::TimerKey;
+
+/// How often a publisher's encodings are looked at: which still flow. A subscriber of a layer that stopped stands
+/// still for this long and a key frame.
+const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Shard {
+    /// Does everything that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, key)) = self.out.timers.pop(now) {
+            match key {
+                TimerKey::Peer(index) => {
+                    if self.model.peers.get_mut(index as usize).is_some_and(|peer| peer.alarm.take(at)) {
+                        self.handle_peer_timeout(now, index);
+                    }
+                }
+                TimerKey::Conference(index) => self.handle_conference_timeout(now, at, index),
+            }
+        }
+    }
+
+    fn handle_conference_timeout(&mut self, now: Instant, at: Instant, index: u32) {
+        let Some(conference) = self.model.conferences.get_mut(index as usize) else { return };
+        if !conference.alarm.take(at) {
+            return;
+        }
+        if let Some(speakers) = conference.speakers.tick(now) {
+            let speakers = speakers.to_vec();
+            self.out.events.push_back(Event::Speakers { conference: conference.id, speakers });
+        }
+        if let Some(next) = conference.speakers.next_timeout() {
+            self.out.timers.arm(&mut conference.alarm, TimerKey::Conference(index), next);
+        }
+    }
+
+    fn handle_peer_timeout(&mut self, now: Instant, index: u32) {
+        let peer = &mut self.model.peers[index as usize];
+        if peer.transport.poll_timeout().is_some_and(|at| at <= now) {
+            peer.transport.handle_timeout(now);
+            self.drain_transport(now, index);
+        }
+        let peer = &self.model.peers[index as usize];
+        let heard = peer.transport.last_heard().map_or(peer.last_heard, |at| at.max(peer.last_heard));
+        if now >= heard + PEER_TIMEOUT {
+            self.lose_peer(index, PeerLostReason::Timeout);
+            return;
+        }
+        let mut next = heard + PEER_TIMEOUT;
+        if let Some(at) = peer.transport.poll_timeout() {
+            next = next.min(at);
+        }
+        if peer.is_connected() {
+            next = next.min(self.handle_media_timeout(now, index));
+        }
+        self.arm_peer(index, next);
+    }
+
+    /// RTCP that is due. Says when there is next some.
+    fn handle_media_timeout(&mut self, now: Instant, index: u32) -> Instant {
+        let peer = &mut self.model.peers[index as usize];
+        if now >= peer.next_quality {
+            peer.next_quality = now + QUALITY_INTERVAL;
+            let quality = peer.line.take(peer.round_trip);
+            self.out.events.push_back(Event::Quality { peer: peer.id, quality });
+        }
+        let mut next = peer.next_quality;
+        if peer.publications.is_empty() && peer.senders.is_empty() {
+            return next;
+        }
+        if now >= peer.next_report {
+            peer.next_report = now + REPORT_INTERVAL;
+            self.send_reports(now, index);
+        }
+        let peer = &mut self.model.peers[index as usize];
+        next = next.min(peer.next_report);
+        if let Some(at) = peer.arrivals.next_timeout() {
+            if at <= now {
+                self.send_transport_feedback(now, index);
+            }
+            let arrivals = &self.model.peers[index as usize].arrivals;
+            next = arrivals.next_timeout().map_or(next, |at| next.min(at));
+        }
+        for at in 0..self.model.peers[index as usize].publications.len() {
+            let publication = self.model.peers[index as usize].publications[at];
+            next = next.min(self.handle_publication_timeout(now, index, publication));
+        }
+        next
+    }
+
+    fn handle_publication_timeout(&mut self, now: Instant, peer: u32, index: u32) -> Instant {
+        let mut next = now + QUALITY_INTERVAL;
+        let publication = &self.model.publications[index as usize];
+        if publication.is_video() && !publication.subscribers.is_empty() && !publication.muted {
+            self.check_layers(now, index);
+            next = now + LAYER_CHECK_INTERVAL;
+        }
+        for encoding in 0..self.model.publications[index as usize].encodings.len() {
+            self.nack_due(now, peer, index, encoding as u8);
+            let entry = &self.model.publications[index as usize].encodings[encoding];
+            for at in [entry.losses.next_timeout(), entry.key_frames.retry_at()].into_iter().flatten() {
+                next = next.min(at.max(now + Duration::from_millis(1)));
+            }
+        }
+        next
+    }
+
+    pub(super) fn lose_peer(&mut self, index: u32, reason: PeerLostReason) {
+        let peer = &mut self.model.peers[index as usize];
+        if !peer.lost {
+            peer.lost = true;
+            self.out.events.push_back(Event::PeerLost { peer: peer.id, reason });
+        }
+    }
+
+    /// Makes sure that a peer is looked at no later than `at`.
+    pub(super) fn arm_peer(&mut self, index: u32, at: Instant) {
+        let peer = &mut self.model.peers[index as usize];
+        self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(index), at);
+    }
+}
+
+impl Outbox {
+    /// A packet of a transport itself. It is repeated by its protocol if there was no room.
+    pub(super) fn push_control(&mut self, route: weir_transport::Route, bytes: &[u8]) {
+        let pushed = self.egress.push(route, |space| match space.get_mut(..bytes.len()) {
+            Some(space) => {
+                space.copy_from_slice(bytes);
+                bytes.len()
+            }
+            None => 0,
+        });
+        if pushed.is_none() {
+            self.stats.drop(Drop::ArenaFull);
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! One participant's wish for a publication, and what it takes to send it.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use weir_rtp::dependency_descriptor::DependencyDescriptor;
+use weir_rtp::extension::ExtensionWriter;
+use weir_rtp::header::{FIXED_HEADER_LEN, FixedHeader};
+use weir_rtp::red;
+use weir_transport::Route;
+use weir_transport::srtp::{Plain, SrtpEgress};
+use weir_units::ids::SubscriptionId;
+use weir_units::media::{Codec, EgressMedia, Layer, MediaKind, PayloadFormat, Wish};
+
+use crate::egress::Egress;
+use crate::ingress::stats::SenderClock;
+use crate::publication::{EncodingState, Publication};
+use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
+use crate::rewrite::select::{Decision, Mode, PacketFacts, References, Selector, StepUp};
+use crate::rewrite::sequence::{Dropped, SequenceMap};
+use crate::rewrite::timeline::Timeline;
+use crate::rewrite::vp8::{Prefix, Vp8Numbers};
+use crate::ring::Packet;
+
+/// The longest header: fixed part, and an extension block with the longest dependency descriptor.
+const MAX_HEADER: usize = FIXED_HEADER_LEN + 4 + 4 + 256;
+
+/// A packet asked for again sooner than this was asked for twice, not lost twice. Round trips below it are those of a
+/// local network, where nothing is gained by more haste.
+const RESEND_SPACING: Duration = Duration::from_millis(15);
+/// Recent retransmissions that are remembered, to tell.
+const RECENT_RESENDS: usize = 32;
+
+pub(crate) struct Subscription {
+    pub id: SubscriptionId,
+    pub peer: u32,
+    pub publication: u32,
+    pub wish: Wish,
+    ssrc: u32,
+    rtx_ssrc: Option<u32>,
+    formats: Vec<PayloadFormat>,
+    dependency_descriptor_id: Option<u8>,
+    /// Video has layers to select from; audio goes as it comes.
+    selector: Option<Selector>,
+    /// Audio begins a new stretch with its next packet.
+    restart: bool,
+    /// The encoding last sent, for the clock to go on from.
+    encoding: u8,
+    sequence: SequenceMap,
+    timeline: Timeline,
+    numbers: Numbers,
+    rtx_sequence: u64,
+    resends: Resends,
+    pub sent: Sent,
+    /// The first packet was told to the control plane.
+    pub started: bool,
+    /// The last sender report: its compact NTP time, and when it went.
+    pub reported: Option<(u32, Instant)>,
+}
+
+/// Counts for sender reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    pub packets: u32,
+    pub octets: u32,
+}
+
+/// Numbers inside the payload or an extension that must go on across switches.
+enum Numbers {
+    None,
+    Vp8(Box<Vp8Numbers>),
+    Frames(Box<FrameNumbers>),
+}
+
+/// A packet of the publication, with what selecting it needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    pub packet: Packet<'a>,
+    pub facts: PacketFacts,
+    pub codec: Codec,
+    /// Bytes of RTP padding that make it as long as its neighbours.
+    pub padding: u8,
+}
+
+/// Where and how a peer is sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub srtp: &'a SrtpEgress,
+    pub route: Route,
+}
+
+/// What became of an offered packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Sent,
+    /// Sent, and it began a new stretch: later packets of its encoding may be in the ring already.
+    Started,
+    NotSent,
+}
+
+impl Subscription {
+    #[expect(clippy::too_many_arguments, reason = "what a subscription is made of, from one caller")]
+    pub fn new(
+        id: SubscriptionId,
+        peer: u32,
+        publication: u32,
+        source: &Publication,
+        media: EgressMedia,
+        wish: Wish,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mode = if source.is_layered() {
+            Mode::Layered
+        } else {
+            Mode::Simulcast { encodings: source.encodings.len() as u8 }
+        };
+        let numbers = match source.media.formats.first().map(|format| format.codec) {
+            Some(Codec::Vp8) => Numbers::Vp8(Box::default()),
+            Some(Codec::Av1 | Codec::Vp9) => Numbers::Frames(Box::default()),
+            _ => Numbers::None,
+        };
+        let clock_rate = media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
+        // One cycle up leaves room for what was reordered before the first; below half a cycle the rollover counter
+        // of a receiver that misses the first packets stays right (RFC 3711 §3.3.1).
+        let mut first = || (1 << 16) + u64::from(rng.random::<u16>() >> 1);
+        let (sequence, rtx_sequence) = (first(), first());
+        Self {
+            id,
+            peer,
+            publication,
+            wish,
+            ssrc: media.ssrc,
+            rtx_ssrc: media.rtx_ssrc,
+            dependency_descriptor_id: media.extensions.dependency_descriptor,
+            formats: media.formats,
+            selector: (media.kind == MediaKind::Video).then(|| Selector::new(mode)),
+            restart: true,
+            encoding: 0,
+            sequence: SequenceMap::new(sequence - (1 << 16)),
+            timeline: Timeline::new(clock_rate, rng.random()),
+            numbers,
+            rtx_sequence: rtx_sequence - (1 << 16),
+            resends: Resends::default(),
+            sent: Sent::default(),
+            started: false,
+            reported: None,
+        }
+    }
+
+    /// What to aim for, within the wish; `None` pauses.
+    pub fn set_target(&mut self, target: Option<Layer>) {
+        if let Some(selector) = &mut self.selector
+            && selector.target() != target
+        {
+            selector.set_target(target);
+        }
+    }
+
+    /// The source began anew under another SSRC.
+    pub fn on_source_restart(&mut self, encoding: u8) {
+        match &mut self.selector {
+            Some(selector) if selector.encoding() == Some(encoding) => selector.restart(),
+            Some(_) => {}
+            None => self.restart = true,
+        }
+    }
+
+    /// The encoding that must send a key frame before what is wanted can be sent.
+    pub fn wants_key_frame(&self) -> Option<u8> {
+        self.selector.as_ref().and_then(Selector::wants_key_frame)
+    }
+
+    /// The encoding being sent.
+    pub fn encoding(&self) -> Option<u8> {
+        match &self.selector {
+            Some(selector) => selector.encoding(),
+            None => (!self.restart).then_some(self.encoding),
+        }
+    }
+
+    /// Decides on one packet and sends it if it is wanted.
+    #[inline]
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        offer: &Offer<'_>,
+        clocks: &[EncodingState],
+        way: Way<'_>,
+        egress: &mut Egress,
+    ) -> Outcome {
+        let facts = &offer.facts;
+        let decision = match &mut self.selector {
+            Some(selector) => selector.select(facts),
+            None if !self.wish.enabled => {
+                self.restart = true;
+                return Outcome::NotSent;
+            }
+            None if std::mem::take(&mut self.restart) => Decision::Start { marker: facts.marker },
+            None => Decision::Forward { marker: facts.marker },
+        };
+        match decision {
+            Decision::Wait => Outcome::NotSent,
+            Decision::Drop => {
+                let before = self.sequence.next_egress();
+                let is_late = self.sequence.drop(facts.encoding, facts.sequence) != Dropped::Closed
+                    || self.sequence.next_egress() < before;
+                if let Numbers::Vp8(numbers) = &mut self.numbers
+                    && !facts.is_padding
+                    && !is_late
+                {
+                    numbers.drop_picture(self.sequence.next_egress(), offer.packet.payload);
+                }
+                Outcome::NotSent
+            }
+            Decision::Start { marker } => {
+                let number = self.sequence.start(facts.encoding, facts.sequence);
+                let clock = |encoding: u8| -> Option<SenderClock> {
+                    clocks.get(usize::from(encoding))?.stats.sender_clock()
+                };
+                self.timeline.start(
+                    now,
+                    number,
+                    facts.timestamp,
+                    clock(self.encoding),
+                    clock(facts.encoding),
+                );
+                self.encoding = facts.encoding;
+                match &mut self.numbers {
+                    Numbers::Vp8(numbers) => numbers.start(number, offer.packet.payload),
+                    Numbers::Frames(numbers) => numbers.start(number, offer.packet.dependency_descriptor),
+                    Numbers::None => {}
+                }
+                match self.send(now, offer, number, marker, way, egress) {
+                    true => Outcome::Started,
+                    false => Outcome::NotSent,
+                }
+            }
+            Decision::Forward { marker } => {
+                let Some(number) = self.sequence.forward(facts.encoding, facts.sequence) else {
+                    return Outcome::NotSent;
+                };
+                match self.send(now, offer, number, marker, way, egress) {
+                    true => Outcome::Sent,
+                    false => Outcome::NotSent,
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Instant,
+        offer: &Offer<'_>,
+        number: u64,
+        marker: bool,
+        way: Way<'_>,
+        egress: &mut Egress,
+    ) -> bool {
+        let Some(timestamp) = self.timeline.forward(now, number, offer.facts.timestamp) else { return false };
+        let Some(format) = self.format(offer.codec) else { return false };
+        let fixed = FixedHeader {
+            marker,
+            payload_type: format.payload_type,
+            sequence_number: number as u16,
+            timestamp,
+            ssrc: self.ssrc,
+            has_extension: false,
+            has_padding: offer.padding > 0,
+        };
+        let Some(len) = self.seal(offer, number, fixed, number, &[], way, egress) else { return false };
+        self.sent.packets = self.sent.packets.wrapping_add(1);
+        self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
+        true
+    }
+
+    /// The packet that has this egress number, if it was sent and may be sent again.
+    pub fn source_of(&mut self, now: Instant, sequence_number: u16) -> Option<(u64, u8, u64)> {
+        let number = self.sequence.extend_egress(sequence_number);
+        let (encoding, ingress) = self.sequence.ingress_of(number)?;
+        self.resends.may(now, number).then_some((number, encoding, ingress))
+    }
+
+    /// Sends a packet again, on the retransmission stream if there is one
+    /// ([RFC 4588](https://www.rfc-editor.org/rfc/rfc4588)).
+    pub fn resend(&mut self, offer: &Offer<'_>, number: u64, way: Way<'_>, egress: &mut Egress) -> bool {
+        let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
+        let Some(format) = self.format(offer.codec) else { return false };
+        let marker = match self.selector.as_ref().and_then(Selector::layer) {
+            Some(layer) => {
+                offer.facts.marker || offer.facts.frame_end && offer.facts.spatial == layer.spatial
+            }
+            None => offer.facts.marker,
+        };
+        let mut fixed = FixedHeader {
+            marker,
+            payload_type: format.payload_type,
+            sequence_number: number as u16,
+            timestamp,
+            ssrc: self.ssrc,
+            has_extension: false,
+            has_padding: false,
+        };
+        let (Some(rtx_ssrc), Some(rtx_payload_type)) = (self.rtx_ssrc, format.rtx_payload_type) else {
+            // Without a retransmission stream the same packet goes again; its number makes it the same to SRTP.
+            return self.seal(offer, number, fixed, number, &[], way, egress).is_some();
+        };
+        fixed.ssrc = rtx_ssrc;
+        fixed.payload_type = rtx_payload_type;
+        fixed.sequence_number = self.rtx_sequence as u16;
+        let original = (number as u16).to_be_bytes();
+        let sent = self.seal(offer, number, fixed, self.rtx_sequence, &original, way, egress).is_some();
+        self.rtx_sequence += u64::from(sent);
+        sent
+    }
+
+    /// Rewrites what is inside and writes the protected packet. `index` is the number for SRTP, `number` the one that
+    /// the packet has in its stream.
+    #[expect(clippy::too_many_arguments, reason = "the packet path writes to buffers of its callers")]
+    #[inline]
+    fn seal(
+        &mut self,
+        offer: &Offer<'_>,
+        number: u64,
+        mut fixed: FixedHeader,
+        index: u64,
+        original: &[u8],
+        way: Way<'_>,
+        egress: &mut Egress,
+    ) -> Option<usize> {
+        let mut payload = offer.packet.payload;
+        if offer.codec == Codec::Red && !self.formats.iter().any(|format| format.codec == Codec::Red) {
+            (_, payload) = red::primary(payload)?;
+        }
+        let mut rewritten = Prefix::default();
+        let mut header = [0; MAX_HEADER];
+        let mut header_len = FIXED_HEADER_LEN;
+        match &mut self.numbers {
+            Numbers::Vp8(numbers) => {
+                rewritten = numbers.forward(number, payload)?;
+                payload = &payload[rewritten.as_bytes().len()..];
+            }
+            Numbers::Frames(numbers) if !offer.packet.dependency_descriptor.is_empty() => {
+                if let Some(id) = self.dependency_descriptor_id {
+                    let mut descriptor = [0; 256];
+                    let source = offer.packet.dependency_descriptor;
+                    let descriptor = descriptor.get_mut(..source.len())?;
+                    descriptor.copy_from_slice(source);
+                    descriptor[..MANDATORY_FIELDS].copy_from_slice(&numbers.forward(number, source)?);
+                    let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
+                    fixed.has_extension = writer.push(id, descriptor);
+                    if fixed.has_extension {
+                        header_len += writer.finish();
+                    }
+                }
+            }
+            _ => {}
+        }
+        header[..FIXED_HEADER_LEN].copy_from_slice(&fixed.to_bytes());
+        // A retransmission has the original number before the payload; VP8's rewritten descriptor comes after it.
+        let mut prefix = [0; 2 + crate::rewrite::vp8::MAX_DESCRIPTOR];
+        let rewritten = rewritten.as_bytes();
+        prefix[..original.len()].copy_from_slice(original);
+        prefix[original.len()..original.len() + rewritten.len()].copy_from_slice(rewritten);
+        let plain = Plain {
+            ssrc: fixed.ssrc,
+            index,
+            header: &header[..header_len],
+            prefix: &prefix[..original.len() + rewritten.len()],
+            payload,
+            padding: if fixed.has_padding { offer.padding } else { 0 },
+        };
+        egress.push(way.route, |out| way.srtp.seal_rtp(&plain, out)).filter(|len| *len > 0)
+    }
+
+    /// What the subscriber takes this codec as. RED towards one that has none goes as the Opus inside.
+    fn format(&self, codec: Codec) -> Option<PayloadFormat> {
+        let find = |codec| self.formats.iter().find(|format| format.codec == codec).copied();
+        find(codec).or_else(|| if codec == Codec::Red { find(Codec::Opus) } else { None })
+    }
+
+    /// An ingress timestamp of the encoding being sent, as the subscriber sees it.
+    pub fn egress_timestamp(&self, timestamp: u32) -> u32 {
+        self.timeline.present(timestamp)
+    }
+
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+}
+
+/// What selecting a packet needs, from payload descriptor or dependency descriptor.
+pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, codec: Codec) -> PacketFacts {
+    let (meta, info) = (&packet.meta, &packet.meta.info);
+    let mut facts = PacketFacts {
+        encoding,
+        sequence: meta.sequence,
+        timestamp: meta.timestamp,
+        marker: meta.marker,
+        is_padding: packet.payload.is_empty(),
+        key_frame_start: info.key_frame_start,
+        frame_end: info.frame_end.unwrap_or(meta.marker),
+        spatial: info.spatial.unwrap_or(0),
+        temporal: info.temporal.unwrap_or(0),
+        step_up: match (info.is_switching_up_point, codec) {
+            (true, Codec::Vp8) => StepUp::WithThis,
+            (true, _) => StepUp::AfterThis,
+            (false, _) => StepUp::No,
+        },
+        references: None,
+    };
+    if codec == Codec::Av1
+        && let Some(descriptor) =
+            DependencyDescriptor::parse(packet.dependency_descriptor, state.structure.as_deref())
+    {
+        facts.spatial = descriptor.spatial;
+        facts.temporal = descriptor.temporal;
+        facts.frame_end = descriptor.mandatory.ends_frame;
+        facts.key_frame_start = descriptor.mandatory.starts_frame && descriptor.mandatory.has_structure;
+        let mut references = References { frame: descriptor.mandatory.frame_number, ..References::default() };
+        for (slot, diff) in references.diffs.iter_mut().zip(descriptor.frame_diffs.as_slice()) {
+            *slot = *diff;
+            references.count += 1;
+        }
+        facts.references = Some(references);
+    }
+    facts
+}
+
+/// Which packets were sent again lately.
+#[derive(Default)]
+struct Resends {
+    recent: Vec<(u64, Instant)>,
+    next: usize,
+}
+
+impl Resends {
+    fn may(&mut self, now: Instant, number: u64) -> bool {
+        if let Some((_, at)) = self.recent.iter_mut().find(|(known, _)| *known == number) {
+            let may = now >= *at + RESEND_SPACING;
+            if may {
+                *at = now;
+            }
+            return may;
+        }
+        if self.recent.len() < RECENT_RESENDS {
+            self.recent.push((number, now));
+        } else {
+            self.recent[self.next] = (number, now);
+            self.next = (self.next + 1) % RECENT_RESENDS;
+        }
+        true
+    }
+}
