@@ -77,8 +77,8 @@ pub enum Decision {
     Start { marker: bool },
     /// To be sent with this marker bit, if the sequence map has a place for it: late packets may not.
     Forward { marker: bool },
-    /// To be left out of the stream it belongs to: `drop` of the sequence map. Of VP8 also `drop_picture`, unless it
-    /// is padding or came late.
+    /// To be left out of the stream it belongs to: `drop` of the sequence map. If that closes its place and it is VP8
+    /// and no padding, also `drop_picture`.
     Drop,
     /// Of no concern to this subscription at present.
     Wait,

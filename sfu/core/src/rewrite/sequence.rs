@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 /// upper layers, longer than a retransmission helps. Each costs 8 bytes.
 const MAX_PAST: usize = 48;
 
-/// Of a longer gap nothing can come back: the ring upstream holds no more. Its numbers are closed, but for one, which
-/// tells the receiver that something is missing.
-const MAX_GAP: u64 = 1024;
+/// Numbers back to which a lost packet may still fill its place: what the ring upstream holds.
+const WINDOW: u64 = 1024;
+
+/// Of a longer gap nothing can come back. Its numbers are closed, but for one, which tells the receiver that something
+/// is missing.
+const MAX_GAP: u64 = WINDOW - 1;
 
 /// In place of an encoding: numbers that no ingress packet has.
 const NOBODY: u8 = u8::MAX;
@@ -19,8 +22,10 @@ pub enum Dropped {
     /// It has none: later packets close the gap.
     Closed,
     /// It came late, after its place was left open. A receiver waits for that number; a packet of nothing but
-    /// padding fills it.
+    /// padding fills it. The place counts as filled.
     Open(u64),
+    /// It came late and has no place left.
+    Gone,
 }
 
 /// Maps (encoding, extended ingress number) to extended egress numbers and back.
@@ -33,6 +38,9 @@ pub enum Dropped {
 ///
 /// Stretches of constant offset, not a table of packets: one for each run of drops and each switch. Each begins
 /// where the one before ends in egress numbers. Bound: [`MAX_PAST`] past stretches; without drops and switches none.
+///
+/// A number is given once: SRTP must not see two packets under one. A place left open is given to the late packet
+/// that fills it, and then is closed.
 #[derive(Clone, Debug)]
 pub struct SequenceMap {
     present: Stretch,
@@ -42,6 +50,8 @@ pub struct SequenceMap {
     past: VecDeque<Past>,
     /// The highest ingress number by encoding, from which the 32 bits of past stretches are understood.
     highest: [u64; weir_units::media::MAX_ENCODINGS],
+    /// The places left open within [`WINDOW`], by egress number.
+    open: [u64; WINDOW as usize / 64],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +86,7 @@ impl SequenceMap {
             next_ingress: 0,
             past: VecDeque::new(),
             highest: [0; weir_units::media::MAX_ENCODINGS],
+            open: [0; WINDOW as usize / 64],
         }
     }
 
@@ -87,39 +98,31 @@ impl SequenceMap {
         self.present = Stretch { encoding, ingress, egress };
         self.next_ingress = ingress + 1;
         self.note(encoding, ingress);
+        self.set_open(egress, false);
         egress
     }
 
-    /// The number of a packet to be forwarded, new or late; `None` when it has no place: it was dropped on purpose,
-    /// comes from before a switch or is too old.
+    /// The number of a packet to be forwarded, new or late; `None` when it has no place: it went already, was dropped
+    /// on purpose, comes from before a switch or is too old.
     #[inline]
     pub fn forward(&mut self, encoding: u8, ingress: u64) -> Option<u64> {
         if encoding != self.present.encoding || ingress < self.next_ingress {
-            return self.place_of(encoding, ingress);
+            return self.take_place(encoding, ingress);
         }
-        if ingress - self.next_ingress > MAX_GAP {
-            self.close_gap(ingress);
-        }
-        self.next_ingress = ingress + 1;
-        self.note(encoding, ingress);
-        Some(self.present.egress_of(ingress))
+        let egress = self.reach(ingress);
+        self.set_open(egress, false);
+        Some(egress)
     }
 
     /// Leaves a packet out on purpose.
     #[inline]
     pub fn drop(&mut self, encoding: u8, ingress: u64) -> Dropped {
         if encoding != self.present.encoding || ingress < self.next_ingress {
-            return self.place_of(encoding, ingress).map_or(Dropped::Closed, Dropped::Open);
+            return self.take_place(encoding, ingress).map_or(Dropped::Gone, Dropped::Open);
         }
-        if ingress - self.next_ingress > MAX_GAP {
-            self.close_gap(ingress);
-        }
-        let egress = self.present.egress_of(ingress);
-        self.next_ingress = ingress;
+        let egress = self.reach(ingress);
         self.close_present(egress);
         self.present = Stretch { encoding, ingress: ingress + 1, egress };
-        self.next_ingress = ingress + 1;
-        self.note(encoding, ingress);
         Dropped::Closed
     }
 
@@ -129,6 +132,7 @@ impl SequenceMap {
         self.close_present(egress);
         self.push_nobody();
         self.present = Stretch { ingress: self.next_ingress, egress: egress + 1, ..self.present };
+        self.set_open(egress, false);
         egress
     }
 
@@ -168,6 +172,38 @@ impl SequenceMap {
     /// Bytes of memory owned, beside the value itself.
     pub fn memory(&self) -> usize {
         self.past.capacity() * size_of::<Past>()
+    }
+
+    /// Goes on to a packet in order of the present encoding, leaving the places of those missing before it open.
+    /// Gives its number, if it is to have one.
+    fn reach(&mut self, ingress: u64) -> u64 {
+        if ingress - self.next_ingress > MAX_GAP {
+            self.close_gap(ingress);
+        }
+        let egress = self.present.egress_of(ingress);
+        for lost in self.next_egress()..egress {
+            self.set_open(lost, true);
+        }
+        self.next_ingress = ingress + 1;
+        self.note(self.present.encoding, ingress);
+        egress
+    }
+
+    fn set_open(&mut self, egress: u64, is_open: bool) {
+        let bit = egress % WINDOW;
+        let word = &mut self.open[(bit / 64) as usize];
+        *word = *word & !(1 << (bit % 64)) | u64::from(is_open) << (bit % 64);
+    }
+
+    /// The open place of a late packet, which closes it.
+    fn take_place(&mut self, encoding: u8, ingress: u64) -> Option<u64> {
+        let egress = self.place_of(encoding, ingress)?;
+        let bit = egress % WINDOW;
+        if self.next_egress() - egress > WINDOW || self.open[(bit / 64) as usize] >> (bit % 64) & 1 == 0 {
+            return None;
+        }
+        self.set_open(egress, false);
+        Some(egress)
     }
 
     fn note(&mut self, encoding: u8, ingress: u64) {

@@ -5,8 +5,13 @@ use std::time::{Duration, Instant};
 use super::epochs::Epochs;
 use crate::ingress::stats::SenderClock;
 
-/// Offsets kept for late packets and retransmissions: as many switches as happen while one is still wanted.
-const MAX_PAST: usize = 8;
+/// Offsets kept for late packets and retransmissions: a switch needs one, and one more for each frame until it has
+/// caught up. Each costs 8 bytes.
+const MAX_PAST: usize = 32;
+
+/// The least distance of two frames of a stretch that is catching up: receivers that think in milliseconds should
+/// still see two.
+const MIN_STEP: Duration = Duration::from_millis(1);
 
 /// How far sender reports and arrival times may disagree. Reports are exact to microseconds, arrivals to the jitter of
 /// the line; past a second the reports are wrong (a device that slept, a clock that was set) and arrivals are believed.
@@ -29,16 +34,16 @@ struct Newest {
 /// Maps ingress timestamps to egress timestamps: an offset for each stretch of egress sequence numbers.
 ///
 /// A stretch begins with a switch, a resumption or a restart. Its first timestamp is always later than the last one
-/// sent, and as exact as the sender reports allow; what had to be added to stay increasing is taken back at the next
-/// switch instead of adding up.
+/// sent. Where it had to be put later than the sender reports or arrivals say (a key frame from the ring, of a
+/// moment that was shown already), the frames that follow stand closer together until the difference is made up.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     clock_rate: u32,
     /// Added to ingress timestamps, modulo 2^32.
     offsets: Epochs<u32, MAX_PAST>,
     newest: Option<Newest>,
-    /// By how much the present offset exceeds what the sender reports say, in ticks.
-    excess: i64,
+    /// By how much the present offset exceeds what sender reports or arrivals say, in ticks.
+    excess: u64,
     first: u32,
 }
 
@@ -60,36 +65,49 @@ impl Timeline {
         from: Option<SenderClock>,
         to: Option<SenderClock>,
     ) {
-        let chosen = match self.newest {
-            None => (1 << 32) + u64::from(self.first),
-            Some(newest) => self.choose(now, newest, timestamp, from, to),
+        self.start_with_past(now, now, sequence, timestamp, from, to);
+    }
+
+    /// As [`Self::start`], with a packet that arrived at an earlier time and was kept. The later ones that were kept
+    /// too should follow at once; they are sent as happening now.
+    pub fn start_with_past(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        sequence: u64,
+        timestamp: u32,
+        from: Option<SenderClock>,
+        to: Option<SenderClock>,
+    ) {
+        let age = self.ticks(now.saturating_duration_since(arrived));
+        let (chosen, wanted) = match self.newest {
+            None => {
+                let first = (1 << 32) + u64::from(self.first);
+                (first, first.saturating_sub(age))
+            }
+            Some(newest) => {
+                let by_arrival = (newest.timestamp + self.ticks(now.saturating_duration_since(newest.at)))
+                    .saturating_sub(age);
+                let wanted = from
+                    .zip(to)
+                    .and_then(|(from, to)| self.by_reports(by_arrival, from, to, timestamp))
+                    .unwrap_or(by_arrival);
+                (wanted.max(newest.timestamp + self.ticks(MIN_STEP)), wanted)
+            }
         };
+        self.excess = chosen - wanted;
         self.offsets.begin(sequence, (chosen as u32).wrapping_sub(timestamp));
         // The packet itself is yet to come; it must find the time that was chosen for it, however long the pause.
         self.newest = Some(Newest { at: now, timestamp: chosen, sequence: sequence.saturating_sub(1) });
     }
 
-    /// When, in egress time, a stretch begins.
-    fn choose(
-        &mut self,
-        now: Instant,
-        newest: Newest,
-        timestamp: u32,
-        from: Option<SenderClock>,
-        to: Option<SenderClock>,
-    ) -> u64 {
-        let by_arrival = newest.timestamp + self.ticks(now.saturating_duration_since(newest.at));
-        let by_reports = from.zip(to).and_then(|(from, to)| {
-            let moved = self.on_timeline_of(from, to, timestamp).wrapping_add(self.offsets.present());
-            // Taken as near to what arrivals say: that settles the wrap, however long the pause.
-            let difference = i64::from(moved.wrapping_sub(by_arrival as u32) as i32) - self.excess;
-            let bound = self.ticks(MAX_DISAGREEMENT);
-            (difference.unsigned_abs() <= bound).then(|| by_arrival.saturating_add_signed(difference))
-        });
-        let wanted = by_reports.unwrap_or(by_arrival);
-        let chosen = wanted.max(newest.timestamp + 1);
-        self.excess = if by_reports.is_some() { (chosen - wanted) as i64 } else { 0 };
-        chosen
+    /// When, in egress time, a stretch should begin according to the sender reports, if that can be true.
+    fn by_reports(&self, by_arrival: u64, from: SenderClock, to: SenderClock, timestamp: u32) -> Option<u64> {
+        let moved = self.on_timeline_of(from, to, timestamp).wrapping_add(self.offsets.present());
+        // Taken as near to what arrivals say: that settles the wrap, however long the pause.
+        let difference = i64::from(moved.wrapping_sub(by_arrival as u32) as i32) - self.excess as i64;
+        (difference.unsigned_abs() <= self.ticks(MAX_DISAGREEMENT))
+            .then(|| by_arrival.saturating_add_signed(difference))
     }
 
     /// The timestamp of a packet with egress number `sequence`; `None` when it belongs to a stretch long past.
@@ -131,7 +149,17 @@ impl Timeline {
             self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
             chosen
         } else {
-            newest.timestamp.saturating_add_signed(step).max(newest.timestamp)
+            let mut step = step.max(0) as u64;
+            // With a packet missing in between, its frame could be overtaken.
+            if self.excess > 0 && sequence == newest.sequence + 1 {
+                let less = step.saturating_sub(self.ticks(MIN_STEP)).min(self.excess);
+                if less > 0 {
+                    (step, self.excess) = (step - less, self.excess - less);
+                    egress = egress.wrapping_sub(less as u32);
+                    self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
+                }
+            }
+            newest.timestamp + step
         };
         // All packets of a frame count from its first, or the last of a large frame would shift what follows.
         let at = if extended == newest.timestamp { newest.at } else { now };
