@@ -11,21 +11,37 @@ use sctp_proto::{
     PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
+use crate::context::DTLS_MTU;
 use crate::dcep::{Message, Open, Reliability};
 
-/// The largest message taken from or sent to a peer, in bytes: what clients announce at least.
-pub const MAX_MESSAGE_BYTES: u32 = 65_535;
+/// The largest message taken from a peer, and sent to one that takes as much, in bytes: for `a=max-message-size`
+/// ([RFC 8841 §6](https://www.rfc-editor.org/rfc/rfc8841#section-6)). What Chromium announces; clients send up to
+/// 64 KiB and some bytes of framing.
+pub const MAX_MESSAGE_BYTES: u32 = 256 * 1024;
 /// Channels a peer can have. LiveKit clients use three.
 const MAX_CHANNELS: usize = 32;
-/// Bytes queued towards a slow peer on a reliable channel before messages are refused: a file of a few MB sent at
-/// once, no more, since it is memory that a peer that stops reading keeps.
-const MAX_RELIABLE_QUEUE: usize = 8 * 1024 * 1024;
+/// Bytes queued towards a slow peer on all its reliable channels before messages are refused: two bursts of 2 MB
+/// sent at once. It is memory that a peer that stops reading keeps.
+const MAX_RELIABLE_QUEUE: usize = 4 * 1024 * 1024;
 /// Bytes queued on a lossy channel: what is older than this much is of no use to anybody.
 const MAX_LOSSY_QUEUE: usize = 64 * 1024;
-/// Bytes handed to the SCTP library ahead of what the path takes.
-const SCTP_WINDOW: usize = 256 * 1024;
-/// Bytes of SCTP in one DTLS record: the DTLS MTU less its header and tag.
-const SCTP_MTU: u32 = 1_150;
+/// What a queued message counts beside its payload: the entry itself, so that empty messages are bounded as well.
+const ENTRY_BYTES: usize = 64;
+/// Bytes that a reliable channel has handed to the SCTP library and that are not acknowledged: 20 Mbit/s at a round
+/// trip of 100 ms.
+const RELIABLE_WINDOW: usize = 256 * 1024;
+/// The same of a lossy channel. The library sends at once what the path takes; more would only grow old in there.
+const LOSSY_WINDOW: usize = 32 * 1024;
+/// Of an incomplete message or one behind a gap, the library keeps as much; advertised as the receive window.
+const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Bytes of payload in one DATA chunk: a DTLS datagram less the headers of DTLS (13, nonce 8, tag 16), SCTP (12) and
+/// chunk (16), in whole words.
+const CHUNK_PAYLOAD: u32 = (DTLS_MTU as u32 - 37 - 28) / 4 * 4;
+/// Retransmission time-outs: RFC 4960's 3 s at first and 1 s at least are for TCP's company; these are the ones
+/// browsers use. A peer may hold an acknowledgement back for 200 ms.
+const INITIAL_TIMEOUT_MS: u64 = 500;
+const MIN_TIMEOUT_MS: u64 = 400;
+const MAX_TIMEOUT_MS: u64 = 10_000;
 
 /// What became of a message to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What all transports of a process share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 
@@ -13,8 +14,15 @@ pub struct TransportContext {
     fingerprint: [u8; 32],
 }
 
-/// Bytes of a DTLS record with the IP and UDP headers around it stay below what any path carries unfragmented.
-const DTLS_MTU: usize = 1_200;
+/// Bytes of a DTLS datagram: with IP and UDP headers around it, below what any path carries unfragmented.
+pub(crate) const DTLS_MTU: usize = 1_200;
+/// The first repetition of a flight that is not answered: above most round trips. The library's second would make
+/// one lost packet a second of waiting for a picture.
+const FLIGHT_TIMEOUT: Duration = Duration::from_millis(250);
+/// Repetitions of a flight: with each timeout twice the last, more than [`HANDSHAKE_TIMEOUT`] allows.
+const FLIGHT_RETRIES: usize = 7;
+/// From the ClientHello. Clients give up on a connection after 15 s and begin again.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl TransportContext {
     /// A new self-signed ECDSA P-256 certificate, as browsers use.
@@ -25,6 +33,9 @@ impl TransportContext {
         let dtls = dimpl::Config::builder()
             .use_server_cookie(false)
             .mtu(DTLS_MTU)
+            .flight_start_rto(FLIGHT_TIMEOUT)
+            .flight_retries(FLIGHT_RETRIES)
+            .handshake_timeout(HANDSHAKE_TIMEOUT)
             .build()
             .map_err(|error| ContextError::Dtls(error.to_string()))?;
         let mut fingerprint = [0; 32];

@@ -1,5 +1,8 @@
-//! ICE-lite ([RFC 8445 §2.5](https://www.rfc-editor.org/rfc/rfc8445#section-2.5)): we answer checks and believe the
+//! ICE-lite ([RFC 8445 §2.5](https://www.rfc-editor.org/rfc/rfc8445#section-2.5)): we answer checks and follow the
 //! nomination; we send none of our own.
+//!
+//! The library's agent pairs candidates and paces checks, which a lite side has no use for; only its STUN messages
+//! are used, and what is kept of a path is 64 bytes.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +16,14 @@ use crate::Route;
 /// unused gives way.
 const MAX_ROUTES: usize = 16;
 
-/// A nominated path that no check came over for this long gives way to any other: two of the checks that browsers
-/// send for consent ([RFC 7675](https://www.rfc-editor.org/rfc/rfc7675)), lost.
-const STALE: Duration = Duration::from_secs(6);
+/// The selected path gives way to any other that is checked once nothing came over it for this long. More than
+/// Chromium's 2.5 s between checks of a path that works, less than the 4 s at least between Firefox's, which do not
+/// say again that the path is nominated, so that a new NAT binding is followed at once.
+const SILENT: Duration = Duration::from_secs(3);
+
+/// A nomination of a path of lower priority counts once the selected one was not nominated again for this long: the
+/// peer changed its mind. Clients that nominate aggressively send several nominations within less, and mean the best.
+const SETTLED: Duration = Duration::from_secs(1);
 
 pub(crate) struct IceLite {
     local: IceCredentials,
@@ -25,17 +33,17 @@ pub(crate) struct IceLite {
     last_heard: Option<Instant>,
 }
 
+#[derive(Clone, Copy)]
 struct Validated {
     route: Route,
     priority: u32,
     heard: Instant,
+    nominated: Option<Instant>,
 }
 
 /// What a valid check brought.
 pub(crate) struct Checked {
     pub response: Vec<u8>,
-    /// The route is one we had not seen.
-    pub is_new: bool,
     /// Media goes here from now on.
     pub selected: Option<Route>,
 }
@@ -50,7 +58,7 @@ impl IceLite {
     pub fn set_credentials(&mut self, local: IceCredentials, remote_ufrag: &str) {
         if local != self.local || self.remote_ufrag.as_deref() != Some(remote_ufrag) {
             for route in &mut self.routes {
-                route.priority = 0;
+                (route.priority, route.nominated) = (0, None);
             }
         }
         self.local = local;
@@ -70,7 +78,7 @@ impl IceLite {
     }
 
     /// Answers a check. `None` for anything that is not a binding request of this peer with valid integrity, or whose
-    /// answer would be larger than itself.
+    /// answer would be larger than itself; that changes nothing.
     pub fn handle(&mut self, now: Instant, route: Route, packet: &[u8]) -> Option<Checked> {
         let message = StunMessage::parse(packet).ok()?;
         if !message.is_binding_request() {
@@ -84,64 +92,68 @@ impl IceLite {
         if !message.verify(password, sha1_hmac) {
             return None;
         }
+        // A request as clients send it is longer than its answer. One that is not gets none: the buffer is too short.
         let mut response = vec![0; packet.len()];
         let reply = StunMessage::binding_reply(message.trans_id(), route.remote());
         let len = reply.to_bytes(Some(password), &mut response, sha1_hmac).ok()?;
         response.truncate(len);
 
         self.last_heard = Some(now);
-        let is_new = self.note(now, route, message.prio().unwrap_or(0));
-        let selected = (message.use_candidate() && self.wins(now, route)).then_some(route);
-        if selected.is_some() {
-            self.selected = selected;
-        }
-        Some(Checked { response, is_new, selected })
+        let nominated = message.use_candidate();
+        let selected = self.wins(now, route, message.prio().unwrap_or(0), nominated).then_some(route);
+        self.selected = selected.or(self.selected);
+        self.note(now, route, message.prio().unwrap_or(0), nominated);
+        Some(Checked { response, selected })
     }
 
-    fn note(&mut self, now: Instant, route: Route, priority: u32) -> bool {
+    fn note(&mut self, now: Instant, route: Route, priority: u32, nominated: bool) {
         if let Some(entry) = self.routes.iter_mut().find(|entry| entry.route == route) {
             (entry.heard, entry.priority) = (now, priority);
-            return false;
+            if nominated {
+                entry.nominated = Some(now);
+            }
+            return;
         }
         if self.routes.len() == MAX_ROUTES {
-            let unused =
-                self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
+            let unused = self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
             if let Some((oldest, _)) = unused.min_by_key(|(_, entry)| entry.heard) {
                 self.routes.swap_remove(oldest);
             }
         }
-        self.routes.push(Validated { route, priority, heard: now });
-        true
+        self.routes.push(Validated { route, priority, heard: now, nominated: nominated.then_some(now) });
     }
 
-    /// Whether a nomination of `route` replaces the one that holds. Browsers nominate aggressively towards a lite
-    /// agent, so several may be nominated and the highest priority counts
+    /// Whether a check of `route` moves media there.
+    ///
+    /// Chromium nominates towards a lite peer the path that it has itself selected, so the latest nomination counts;
+    /// Firefox nominates all paths at once and keeps the one of highest priority
     /// ([RFC 8445 §8.2](https://www.rfc-editor.org/rfc/rfc8445#section-8.2)).
-    fn wins(&self, now: Instant, route: Route) -> bool {
-        let find = |route: Route| self.routes.iter().find(|entry| entry.route == route);
-        let (Some(current), Some(candidate)) = (self.selected.and_then(find), find(route)) else {
-            return true;
-        };
-        current.route != route && (candidate.priority > current.priority || now > current.heard + STALE)
+    fn wins(&self, now: Instant, route: Route, priority: u32, nominated: bool) -> bool {
+        let Some(selected) = self.selected else { return nominated };
+        if selected == route {
+            return false;
+        }
+        let Some(current) = self.routes.iter().find(|entry| entry.route == selected) else { return nominated };
+        if nominated {
+            priority > current.priority || current.nominated.is_none_or(|at| now > at + SETTLED)
+        } else {
+            now > current.heard + SILENT
+        }
+    }
+
+    /// Takes a path as validated and selected, for a client that has seen its check answered.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn adopt(&mut self, now: Instant, route: Route) {
+        self.last_heard = Some(now);
+        self.selected = Some(route);
+        self.note(now, route, 0, true);
     }
 }
 
-fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+pub(crate) fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
     for part in parts {
         context.update(part);
     }
     *context.sign().as_ref().first_chunk().expect("HMAC-SHA1 is 20 bytes")
-}
-
-/// A check as a full agent sends it, for tests.
-#[cfg(any(test, feature = "testing"))]
-pub(crate) fn check(username: &str, password: &str, priority: u32, nominate: bool) -> Vec<u8> {
-    let message =
-        StunMessage::binding_request(username, is::stun::TransId::new(), true, 1, priority, nominate);
-    let mut packet = vec![0; 256];
-    let len =
-        message.to_bytes(Some(password.as_bytes()), &mut packet, sha1_hmac).expect("256 bytes hold a check");
-    packet.truncate(len);
-    packet
 }
