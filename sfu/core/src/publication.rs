@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use weir_rtp::dependency_descriptor::TemplateStructure;
-use weir_units::ids::PublicationId;
+use weir_units::ids::{ConferenceId, PublicationId};
 use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
 
 use crate::ingress::activity::Activity;
@@ -16,6 +16,8 @@ pub(crate) struct Publication {
     pub id: PublicationId,
     pub peer: u32,
     pub conference: u32,
+    /// The same by its name, for events.
+    pub conference_id: ConferenceId,
     pub media: IngressMedia,
     pub muted: bool,
     pub encodings: Vec<EncodingState>,
@@ -55,12 +57,18 @@ pub(crate) struct SenderReportAt {
 }
 
 impl Publication {
-    pub fn new(id: PublicationId, peer: u32, conference: u32, media: IngressMedia) -> Self {
+    pub fn new(
+        id: PublicationId,
+        peer: u32,
+        (conference, conference_id): (u32, ConferenceId),
+        media: IngressMedia,
+    ) -> Self {
         let encodings = media.encodings.iter().map(|_| EncodingState::new(media.kind)).collect();
         Self {
             id,
             peer,
             conference,
+            conference_id,
             media,
             muted: false,
             encodings,

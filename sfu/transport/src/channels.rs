@@ -95,12 +95,16 @@ impl Channels {
         let transport = TransportConfig::default()
             .with_max_send_message_size(MAX_MESSAGE_BYTES.max(max_message))
             .with_max_receive_message_size(MAX_MESSAGE_BYTES)
+            .with_max_receive_buffer_size(RECEIVE_WINDOW)
             .with_max_num_inbound_streams(u16::MAX)
-            .with_max_num_outbound_streams(u16::MAX);
+            .with_max_num_outbound_streams(u16::MAX)
+            .with_rto_initial_ms(INITIAL_TIMEOUT_MS)
+            .with_rto_min_ms(MIN_TIMEOUT_MS)
+            .with_rto_max_ms(MAX_TIMEOUT_MS);
         let mut server = ServerConfig::default();
         server.transport = Arc::new(transport);
         let mut config = EndpointConfig::new();
-        config.max_payload_size(SCTP_MTU);
+        config.max_payload_size(CHUNK_PAYLOAD);
         Self {
             endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server))),
             association: None,
@@ -169,12 +173,16 @@ impl Channels {
         if payload.len() > self.max_message as usize {
             return SendOutcome::TooLarge;
         }
-        let Some(channel) = self.channels.iter_mut().find(|channel| channel.open && channel.label == label)
-        else {
+        let Some(at) = self.channels.iter().position(|channel| channel.open && channel.label == label) else {
             return SendOutcome::NoChannel;
         };
-        let most = if channel.reliable { MAX_RELIABLE_QUEUE } else { MAX_LOSSY_QUEUE };
-        if channel.queued_bytes + payload.len() > most {
+        let (most, queued) = if self.channels[at].reliable {
+            let reliable = self.channels.iter().filter(|channel| channel.reliable);
+            (MAX_RELIABLE_QUEUE, reliable.map(|channel| channel.queued_bytes).sum())
+        } else {
+            (MAX_LOSSY_QUEUE, self.channels[at].queued_bytes)
+        };
+        if queued + payload.len() + ENTRY_BYTES > most {
             return SendOutcome::Full;
         }
         let (kind, payload) = match (binary, payload.is_empty()) {
@@ -184,8 +192,7 @@ impl Channels {
             (true, true) => (PayloadProtocolIdentifier::BinaryEmpty, Bytes::from_static(&[0])),
             (false, true) => (PayloadProtocolIdentifier::StringEmpty, Bytes::from_static(&[0])),
         };
-        channel.queued_bytes += payload.len();
-        channel.queue.push_back((kind, payload));
+        self.channels[at].push(kind, payload);
         self.drive(now);
         SendOutcome::Queued
     }
@@ -334,13 +341,14 @@ impl Channels {
         for channel in &mut self.channels {
             let Ok(mut stream) = association.stream(channel.stream) else { continue };
             while let Some((kind, payload)) = channel.queue.front() {
-                if stream.buffered_amount().is_ok_and(|bytes| bytes > SCTP_WINDOW) {
+                let window = if channel.reliable { RELIABLE_WINDOW } else { LOSSY_WINDOW };
+                if stream.buffered_amount().is_ok_and(|bytes| bytes > window) {
                     break;
                 }
                 if stream.write_sctp(payload, *kind).is_err() {
                     break;
                 }
-                channel.queued_bytes -= payload.len();
+                channel.queued_bytes -= payload.len() + ENTRY_BYTES;
                 channel.queue.pop_front();
             }
         }
@@ -360,8 +368,11 @@ impl Channel {
     }
 
     fn push_dcep(&mut self, message: &Message) {
-        let bytes = Bytes::from(message.to_bytes());
-        self.queued_bytes += bytes.len();
-        self.queue.push_back((PayloadProtocolIdentifier::Dcep, bytes));
+        self.push(PayloadProtocolIdentifier::Dcep, Bytes::from(message.to_bytes()));
+    }
+
+    fn push(&mut self, kind: PayloadProtocolIdentifier, payload: Bytes) {
+        self.queued_bytes += payload.len() + ENTRY_BYTES;
+        self.queue.push_back((kind, payload));
     }
 }

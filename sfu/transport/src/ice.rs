@@ -44,6 +44,8 @@ struct Validated {
 /// What a valid check brought.
 pub(crate) struct Checked {
     pub response: Vec<u8>,
+    /// The first check from there.
+    pub is_new: bool,
     /// Media goes here from now on.
     pub selected: Option<Route>,
 }
@@ -99,11 +101,12 @@ impl IceLite {
         response.truncate(len);
 
         self.last_heard = Some(now);
+        let is_new = !self.is_validated(route);
         let nominated = message.use_candidate();
         let selected = self.wins(now, route, message.prio().unwrap_or(0), nominated).then_some(route);
         self.selected = selected.or(self.selected);
         self.note(now, route, message.prio().unwrap_or(0), nominated);
-        Some(Checked { response, selected })
+        Some(Checked { response, is_new, selected })
     }
 
     fn note(&mut self, now: Instant, route: Route, priority: u32, nominated: bool) {
@@ -115,7 +118,8 @@ impl IceLite {
             return;
         }
         if self.routes.len() == MAX_ROUTES {
-            let unused = self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
+            let unused =
+                self.routes.iter().enumerate().filter(|(_, entry)| Some(entry.route) != self.selected);
             if let Some((oldest, _)) = unused.min_by_key(|(_, entry)| entry.heard) {
                 self.routes.swap_remove(oldest);
             }
@@ -133,7 +137,9 @@ impl IceLite {
         if selected == route {
             return false;
         }
-        let Some(current) = self.routes.iter().find(|entry| entry.route == selected) else { return nominated };
+        let Some(current) = self.routes.iter().find(|entry| entry.route == selected) else {
+            return nominated;
+        };
         if nominated {
             priority > current.priority || current.nominated.is_none_or(|at| now > at + SETTLED)
         } else {

@@ -160,7 +160,8 @@ impl Shard {
         }
         let peer = &mut self.model.peers[peer_index as usize];
         let (mid, extensions) = (media.mid, media.extensions);
-        let publication = Publication::new(id, peer_index, peer.conference, media);
+        let conference = (peer.conference, self.model.conferences[peer.conference as usize].id);
+        let publication = Publication::new(id, peer_index, conference, media);
         let publication = self.model.publications.insert(publication) as u32;
         self.model.publication_ids.insert(id, publication);
         peer.extensions = extensions;
@@ -257,7 +258,8 @@ impl Shard {
         let layers = highest.map_or(0, |highest| u8::MAX >> (7 - highest));
         if layers != entry.layers_wanted {
             entry.layers_wanted = layers;
-            out.events.push_back(Event::LayersWanted { publication: entry.id, layers });
+            let event = Event::LayersWanted { publication: entry.id, layers };
+            out.events.push_back((entry.conference_id, event));
         }
     }
 }

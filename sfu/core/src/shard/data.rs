@@ -29,16 +29,18 @@ impl Shard {
                 }
                 Output::DtlsFailed => self.lose_peer(index, PeerLostReason::Dtls),
                 Output::ChannelOpen { label } => {
-                    self.out.events.push_back(Event::ChannelOpen { peer: peer.id, label });
+                    let event = Event::ChannelOpen { peer: peer.id, label };
+                    self.tell(index, event);
                 }
                 Output::Message { label, binary, payload } => {
-                    self.out.events.push_back(Event::Data { peer: peer.id, label, payload, binary });
+                    let event = Event::Data { peer: peer.id, label, payload, binary };
+                    self.tell(index, event);
                 }
             }
         }
         if connected {
             let id = self.model.peers[index as usize].id;
-            self.out.events.push_back(Event::PeerConnected { peer: id });
+            self.tell(index, Event::PeerConnected { peer: id });
             self.start_subscriptions_of(now, index);
         }
         if let Some(at) = self.model.peers[index as usize].transport.poll_timeout() {

@@ -202,7 +202,7 @@ fn forward_group(
                 followed = follow(now, publication, pending, subscription, way, out);
             }
         }
-        note_started(subscription, out);
+        note_started(publication, subscription, out);
     }
 }
 
@@ -259,14 +259,15 @@ fn offer_from_ring(
     let Some(offer) = publication.offer(encoding, sequence, 0) else { return };
     if subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) != Outcome::NotSent {
         out.stats.rtp_out += 1;
-        note_started(subscription, out);
+        note_started(publication, subscription, out);
     }
 }
 
-fn note_started(subscription: &mut Subscription, out: &mut Outbox) {
+fn note_started(publication: &Publication, subscription: &mut Subscription, out: &mut Outbox) {
     if !subscription.started {
         subscription.started = true;
-        out.events.push_back(Event::SubscriptionStarted { subscription: subscription.id });
+        let event = Event::SubscriptionStarted { subscription: subscription.id };
+        out.events.push_back((publication.conference_id, event));
     }
 }
 

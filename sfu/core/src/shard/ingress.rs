@@ -114,9 +114,8 @@ impl Shard {
             facts,
             padding: 0,
         });
-        if !publication.started {
-            publication.started = true;
-            self.out.events.push_back(Event::PublicationStarted { publication: id });
+        if !std::mem::replace(&mut publication.started, true) {
+            self.tell(index, Event::PublicationStarted { publication: id });
         }
         if let Some(at) = nack_at {
             self.arm_peer(index, at);

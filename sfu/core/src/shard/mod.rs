@@ -91,7 +91,7 @@ struct Model {
 /// What the shard has to say, until the shell takes it.
 struct Outbox {
     egress: Egress,
-    events: VecDeque<Event>,
+    events: VecDeque<(ConferenceId, Event)>,
     /// Addresses newly validated, for the other shards' hints.
     routes: VecDeque<Route>,
     timers: Timers,
@@ -162,7 +162,8 @@ impl Shard {
         &mut self.out.egress
     }
 
-    pub fn poll_event(&mut self) -> Option<Event> {
+    /// What happened, and in which conference.
+    pub fn poll_event(&mut self) -> Option<(ConferenceId, Event)> {
         self.out.events.pop_front()
     }
 

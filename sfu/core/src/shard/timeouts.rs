@@ -35,7 +35,8 @@ impl Shard {
         }
         if let Some(speakers) = conference.speakers.tick(now) {
             let speakers = speakers.to_vec();
-            self.out.events.push_back(Event::Speakers { conference: conference.id, speakers });
+            let event = Event::Speakers { conference: conference.id, speakers };
+            self.out.events.push_back((conference.id, event));
         }
         if let Some(next) = conference.speakers.next_timeout() {
             self.out.timers.arm(&mut conference.alarm, TimerKey::Conference(index), next);
@@ -70,8 +71,10 @@ impl Shard {
         if now >= peer.next_quality {
             peer.next_quality = now + QUALITY_INTERVAL;
             let quality = peer.line.take(peer.round_trip);
-            self.out.events.push_back(Event::Quality { peer: peer.id, quality });
+            let event = Event::Quality { peer: peer.id, quality };
+            self.tell(index, event);
         }
+        let peer = &mut self.model.peers[index as usize];
         let mut next = peer.next_quality;
         if peer.publications.is_empty() && peer.senders.is_empty() {
             return next;
@@ -117,8 +120,15 @@ impl Shard {
         let peer = &mut self.model.peers[index as usize];
         if !peer.lost {
             peer.lost = true;
-            self.out.events.push_back(Event::PeerLost { peer: peer.id, reason });
+            let event = Event::PeerLost { peer: peer.id, reason };
+            self.tell(index, event);
         }
+    }
+
+    /// Tells the control plane something about a peer.
+    pub(super) fn tell(&mut self, peer: u32, event: Event) {
+        let conference = self.model.peers[peer as usize].conference;
+        self.out.events.push_back((self.model.conferences[conference as usize].id, event));
     }
 
     /// Makes sure that a peer is looked at no later than `at`.
