@@ -137,7 +137,10 @@ impl Section {
         matches!(self.usage, Use::Idle)
             && self.kind == Kind::Media(egress.kind)
             && self.remote.as_ref().is_some_and(|remote| {
-                remote.direction.receives && !remote.direction.sends && !remote.rejected
+                remote.direction.receives
+                    && !remote.direction.sends
+                    && !remote.rejected
+                    && !egress_formats(&remote.codecs, &egress.codecs).is_empty()
             })
     }
 }
@@ -289,18 +292,25 @@ impl Negotiator {
 
     /// How many more m-lines of (audio, video) the client must offer for all that waits.
     pub fn missing_media(&self) -> (usize, usize) {
-        let missing = |kind| {
-            let waiting = self.waiting.iter().filter(|egress| egress.kind == kind).count();
-            let free = self.sections.iter().filter(|section| {
-                section.kind == Kind::Media(kind)
-                    && matches!(section.usage, Use::Idle)
-                    && section.remote.as_ref().is_some_and(|remote| remote.direction.receives)
-            });
-            waiting.saturating_sub(free.count())
-        };
+        let mut free: Vec<&Section> = self.sections.iter().collect();
+        let (mut audios, mut videos) = (0, 0);
+        for egress in &self.waiting {
+            match free.iter().position(|section| section.takes(egress)) {
+                Some(index) => {
+                    free.swap_remove(index);
+                }
+                None if egress.kind == MediaKind::Audio => audios += 1,
+                None => videos += 1,
+            }
+        }
         let room = MAX_MEDIA.saturating_sub(self.sections.len());
-        let audios = missing(MediaKind::Audio).min(room);
-        (audios, missing(MediaKind::Video).min(room - audios))
+        audios = audios.min(room);
+        (audios, videos.min(room - audios))
+    }
+
+    /// Our offer is void: the client lost its signalling and may never have seen it. The next says it all again.
+    pub fn abandon_offer(&mut self) {
+        self.offered = false;
     }
 
     /// Whether another round would change anything: something waits, or an m-line is to be freed.
@@ -335,8 +345,7 @@ impl Negotiator {
             };
             let of_kind =
                 |section: &&Section| section.kind == Kind::Media(egress.kind) && section.remote.is_some();
-            let place =
-                self.sections.iter().position(|section| section.takes(&egress) && takes_codec(section));
+            let place = self.sections.iter().position(|section| section.takes(&egress));
             match place {
                 Some(index) => self.sections[index].usage = Use::Egress(egress),
                 None if self.sections.iter().any(|section| of_kind(&section))

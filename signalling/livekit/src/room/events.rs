@@ -1,0 +1,110 @@
+//! What the forwarding plane reports.
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message as Response;
+use weir_units::command::Command;
+use weir_units::event::Event;
+use weir_units::ids::{PeerId, SubscriptionId};
+
+use super::data::{DATA_TRACK, LOSSY, RELIABLE};
+use super::{Now, Room};
+
+impl Room {
+    /// Events about what is gone meanwhile name nothing, and are ignored.
+    pub fn handle_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::PeerConnected { peer } => self.peer_connected(now, peer),
+            Event::PeerLost { peer, reason } => {
+                if let Some(&id) = self.by_peer.get(&peer) {
+                    tracing::info!(participant = %self.participants[&id].sid, ?reason, "media lost");
+                    self.handle_lost_peer(now, id);
+                }
+            }
+            Event::ChannelOpen { peer, label } => self.channel_open(peer, label),
+            Event::Data { peer, label, payload, .. } => {
+                if let Some(&id) = self.by_peer.get(&peer) {
+                    self.handle_data(id, &label, &payload);
+                }
+            }
+            Event::PublicationStarted { publication } => {
+                if let Some(sid) = self.by_publication.get(&publication) {
+                    tracing::debug!(track = %sid, "first packet");
+                }
+            }
+            Event::SubscriptionStarted { subscription } => self.subscription_started(subscription),
+            Event::StreamState { subscription, paused } => self.stream_state(subscription, paused),
+            Event::LayersWanted { publication, layers } => {
+                if let Some(track) =
+                    self.by_publication.get(&publication).and_then(|sid| self.tracks.get_mut(sid))
+                {
+                    track.dynacast.want(now.at, layers);
+                }
+                self.tell_layers_due(now);
+            }
+            Event::Speakers { speakers, .. } => self.tell_speakers(&speakers),
+            Event::Quality { peer, quality } => {
+                if let Some(&id) = self.by_peer.get(&peer) {
+                    self.tell_quality(id, quality);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn peer_connected(&mut self, now: Now, peer: PeerId) {
+        let Some(&id) = self.by_peer.get(&peer) else { return };
+        let primary = self.is_subscriber_primary(id);
+        let participant = &mut self.participants[&id];
+        let Some(connection) = participant.peer_connection(peer) else { return };
+        connection.connected = true;
+        let is_subscriber = connection.target == proto::SignalTarget::Subscriber;
+        if is_subscriber && primary {
+            for (label, ordered, max_retransmits) in
+                [(RELIABLE, true, None), (LOSSY, false, Some(0)), (DATA_TRACK, false, Some(0))]
+            {
+                let label = label.to_owned();
+                self.command(Command::OpenChannel { peer, label, ordered, max_retransmits });
+            }
+        }
+        if is_subscriber == primary {
+            self.become_active(now, id);
+        }
+    }
+
+    fn channel_open(&mut self, peer: PeerId, label: String) {
+        let Some(&id) = self.by_peer.get(&peer) else { return };
+        let participant = &mut self.participants[&id];
+        if let Some(connection) = participant.peer_connection(peer)
+            && !connection.open_channels.contains(&label)
+        {
+            connection.open_channels.push(label);
+        }
+        self.send_waiting_data(id);
+    }
+
+    /// The publisher learns, once, that somebody gets its track.
+    fn subscription_started(&mut self, subscription: SubscriptionId) {
+        let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
+        let hidden = self.participants.get(&subscriber).is_none_or(|participant| participant.is_hidden());
+        let Some(track) = self.tracks.get_mut(&sid) else { return };
+        if !hidden && !std::mem::replace(&mut track.subscribed_told, true) {
+            let owner = track.owner;
+            self.send(owner, Response::TrackSubscribed(proto::TrackSubscribed { track_sid: sid }));
+        }
+    }
+
+    fn stream_state(&mut self, subscription: SubscriptionId, paused: bool) {
+        let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
+        let Some(owner) = self.tracks.get(&sid).and_then(|track| self.participants.get(&track.owner)) else {
+            return;
+        };
+        let state = if paused { proto::StreamState::Paused } else { proto::StreamState::Active };
+        let state = proto::StreamStateInfo {
+            participant_sid: owner.sid.clone(),
+            track_sid: sid,
+            state: state as i32,
+        };
+        let update = proto::StreamStateUpdate { stream_states: vec![state] };
+        self.send(subscriber, Response::StreamStateUpdate(update));
+    }
+}

@@ -1,0 +1,234 @@
+//! Who is here, who speaks, whose line is good: what everybody is told of everybody.
+
+use indexmap::IndexMap;
+use livekit_protocol as proto;
+use livekit_protocol::request_response::{Reason, Request};
+use livekit_protocol::signal_response::Message as Response;
+use weir_units::event::LineQuality;
+use weir_units::ids::PublicationId;
+
+use super::participant::{Participant, ParticipantId};
+use super::{Now, Output, Room, encode};
+
+/// Levels are told in eighths: a flicker is no news.
+const LEVEL_STEPS: f32 = 8.0;
+
+impl Room {
+    pub(super) fn participant_info(&self, participant: &Participant) -> proto::ParticipantInfo {
+        let tracks = participant.tracks.iter().filter_map(|sid| self.tracks.get(sid));
+        participant.info(tracks.map(|track| track.info.clone()).collect())
+    }
+
+    /// One update for all that changed: at once, and before anything that builds on it.
+    pub(super) fn flush_presence(&mut self) {
+        let mut public = std::mem::take(&mut self.departed);
+        let mut private = Vec::new();
+        let changed: Vec<ParticipantId> = self
+            .participants
+            .values_mut()
+            .filter_map(|participant| std::mem::take(&mut participant.changed).then_some(participant.id))
+            .collect();
+        for id in changed {
+            self.participants[&id].version += 1;
+            let participant = &self.participants[&id];
+            let info = self.participant_info(participant);
+            if participant.is_hidden() {
+                private.push((id, info));
+            } else {
+                public.push(info);
+            }
+        }
+        if !public.is_empty() {
+            let message = encode(Response::Update(proto::ParticipantUpdate { participants: public }));
+            for connection in self.participants.values().filter_map(|participant| participant.connection) {
+                self.out.push_back(Output::Send { connection, message: message.clone() });
+            }
+        }
+        for (id, info) in private {
+            self.send(id, Response::Update(proto::ParticipantUpdate { participants: vec![info] }));
+        }
+    }
+
+    pub(super) fn mark_changed(&mut self, id: ParticipantId) {
+        if let Some(participant) = self.participants.get_mut(&id) {
+            participant.changed = true;
+        }
+    }
+
+    /// The client renames itself or changes its metadata. Empty means unchanged; an empty attribute is removed.
+    pub(super) fn update_metadata(&mut self, id: ParticipantId, request: proto::UpdateParticipantMetadata) {
+        let limits = self.config.limits.clone();
+        let participant = &mut self.participants[&id];
+        let mut attributes = participant.attributes.clone();
+        for (key, value) in &request.attributes {
+            if value.is_empty() {
+                attributes.remove(key);
+            } else {
+                attributes.insert(key.clone(), value.clone());
+            }
+        }
+        let bytes: usize = attributes.values().chain(attributes.keys()).map(String::len).sum();
+        let (reason, message) = if !participant.claims.video.may_update_own_metadata() {
+            (Reason::NotAllowed, "the token lacks canUpdateOwnMetadata")
+        } else if request.name.chars().count() > limits.name {
+            (Reason::LimitExceeded, "the name is too long")
+        } else if request.metadata.len() > limits.metadata {
+            (Reason::LimitExceeded, "the metadata is too long")
+        } else if bytes > limits.attributes {
+            (Reason::LimitExceeded, "the attributes are too long")
+        } else {
+            participant.attributes = attributes;
+            if !request.metadata.is_empty() {
+                participant.metadata = request.metadata.clone();
+            }
+            if !request.name.is_empty() {
+                participant.name = request.name.clone();
+            }
+            participant.changed = true;
+            (Reason::Ok, "")
+        };
+        if reason != Reason::Ok {
+            self.counters.refused_requests += 1;
+        }
+        // The snapshot first: clients look for their value in it when the answer comes.
+        self.flush_presence();
+        let request_id = request.request_id;
+        self.respond(id, request_id, reason, message, Some(Request::UpdateMetadata(request)));
+    }
+
+    /// Everybody hears of those it subscribes to, and of itself; only what changed.
+    pub(super) fn tell_speakers(&mut self, speakers: &[(PublicationId, f32)]) {
+        let mut speaking: IndexMap<&str, (ParticipantId, &str, f32)> = IndexMap::new();
+        for (publication, level) in speakers {
+            let Some(sid) = self.by_publication.get(publication) else { continue };
+            let Some(track) = self.tracks.get(sid) else { continue };
+            let Some(owner) = self.participants.get(&track.owner) else { continue };
+            let level = (level * LEVEL_STEPS).ceil() / LEVEL_STEPS;
+            let entry = speaking.entry(&owner.sid).or_insert((owner.id, sid, level));
+            entry.2 = entry.2.max(level);
+        }
+        let mut news = Vec::new();
+        for listener in self.participants.values() {
+            let hears = |owner: ParticipantId, track: &str| {
+                owner == listener.id || listener.subscriptions.contains_key(track)
+            };
+            let heard: IndexMap<String, f32> = speaking
+                .iter()
+                .filter(|(_, (owner, track, _))| hears(*owner, track))
+                .map(|(sid, (_, _, level))| ((*sid).to_owned(), *level))
+                .collect();
+            let louder = heard
+                .iter()
+                .filter(|(sid, level)| listener.heard.get(*sid) != Some(*level))
+                .map(|(sid, level)| proto::SpeakerInfo { sid: sid.clone(), level: *level, active: true });
+            let silent = listener
+                .heard
+                .keys()
+                .filter(|sid| !heard.contains_key(*sid))
+                .map(|sid| proto::SpeakerInfo { sid: sid.clone(), level: 0.0, active: false });
+            let speakers: Vec<_> = louder.chain(silent).collect();
+            if !speakers.is_empty() {
+                news.push((listener.id, heard, speakers));
+            }
+        }
+        for (id, heard, speakers) in news {
+            self.participants[&id].heard = heard;
+            self.send(id, Response::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        }
+    }
+
+    /// A participant's line was judged. Told to itself and to whoever subscribes to it, if it changed.
+    pub(super) fn tell_quality(&mut self, id: ParticipantId, line: LineQuality) {
+        let Some(participant) = self.participants.get_mut(&id) else { return };
+        let score = score(line);
+        let quality = proto::ConnectionQualityInfo {
+            participant_sid: participant.sid.clone(),
+            quality: judge(score) as i32,
+            score: mean_opinion(score),
+        };
+        let changed = participant.quality.as_ref().is_none_or(|known| known.quality != quality.quality);
+        participant.quality = Some(quality.clone());
+        if !changed {
+            return;
+        }
+        let hidden = self.participants[&id].is_hidden();
+        let listeners: Vec<ParticipantId> = self
+            .participants
+            .values()
+            .filter(|other| {
+                let subscribes = other
+                    .subscriptions
+                    .keys()
+                    .any(|sid| self.tracks.get(sid).is_some_and(|track| track.owner == id));
+                other.id == id || (!hidden && subscribes)
+            })
+            .map(|other| other.id)
+            .collect();
+        for listener in listeners {
+            let update = proto::ConnectionQualityUpdate { updates: vec![quality.clone()] };
+            self.send(listener, Response::ConnectionQuality(update));
+        }
+    }
+
+    /// Somebody new is active: it is told of everybody's line.
+    pub(super) fn tell_known_qualities(&mut self, id: ParticipantId) {
+        let visible = self.participants.values().filter(|other| !other.is_hidden());
+        let updates: Vec<_> = visible.filter_map(|other| other.quality.clone()).collect();
+        if !updates.is_empty() {
+            self.send(id, Response::ConnectionQuality(proto::ConnectionQualityUpdate { updates }));
+        }
+    }
+
+    pub(super) fn become_active(&mut self, now: Now, id: ParticipantId) {
+        let participant = &mut self.participants[&id];
+        participant.join_deadline = None;
+        if participant.is_active() {
+            return;
+        }
+        participant.state = proto::participant_info::State::Active;
+        participant.changed = true;
+        self.counters.connected += 1;
+        tracing::debug!(
+            room = %self.info.name, participant = %participant.sid,
+            after_ms = now.unix_ms - participant.joined_at_ms, "media connected"
+        );
+        self.tell_known_qualities(id);
+    }
+}
+
+/// From 0 to 100, after the E-model (ITU-T G.107): delay and loss take away from a perfect line.
+fn score(line: LineQuality) -> f32 {
+    let delay = line.round_trip_ms / 2.0 + 2.0 * line.jitter_ms;
+    let delay_effect = if delay <= 160.0 { delay / 40.0 } else { (delay - 120.0) / 10.0 };
+    // Packet loss in percent counts double: RTX and FEC hide some, but not in time for speech.
+    (100.0 - delay_effect - line.loss * 100.0 * 2.0).clamp(0.0, 100.0)
+}
+
+/// Never LOST: clients take that as an order to start over.
+fn judge(score: f32) -> proto::ConnectionQuality {
+    match score {
+        score if score > 80.0 => proto::ConnectionQuality::Excellent,
+        score if score > 40.0 => proto::ConnectionQuality::Good,
+        _ => proto::ConnectionQuality::Poor,
+    }
+}
+
+/// From 1 to 4.5.
+fn mean_opinion(score: f32) -> f32 {
+    1.0 + 0.035 * score + 7.0e-6 * score * (score - 60.0) * (100.0 - score)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_line_is_excellent_and_a_bad_one_is_never_lost() {
+        let line = |loss, round_trip_ms| LineQuality { loss, round_trip_ms, jitter_ms: 5.0 };
+        assert_eq!(judge(score(line(0.0, 40.0))), proto::ConnectionQuality::Excellent);
+        assert_eq!(judge(score(line(0.15, 40.0))), proto::ConnectionQuality::Good);
+        assert_eq!(judge(score(line(0.5, 400.0))), proto::ConnectionQuality::Poor);
+        assert_eq!(judge(score(line(1.0, 10_000.0))), proto::ConnectionQuality::Poor);
+        assert!(mean_opinion(100.0) > 4.4 && mean_opinion(0.0) >= 1.0);
+    }
+}

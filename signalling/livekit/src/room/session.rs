@@ -1,0 +1,426 @@
+//! Coming and going: joining, carrying on, leaving, being replaced, giving up.
+
+use std::time::Duration;
+
+use livekit_protocol as proto;
+use livekit_protocol::DisconnectReason;
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::signal_response::Message as Response;
+use weir_negotiation::{LocalParameters, Negotiator};
+use weir_units::command::Command;
+use weir_units::ids::PeerId;
+
+use super::config::{PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS};
+use super::participant::{PROTOCOL_LEAVE_ACTION, Participant, ParticipantId, PeerConnection, Round};
+use super::{Now, Output, Room, encode};
+use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
+use crate::join::JoinParameters;
+use crate::token::{self, Claims};
+
+/// Media must be connected this long after the join, else the participant is let go.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// A fresh token goes out this often, so that a client can come back though its first has expired.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// A refreshed token is good for at least this long, in seconds.
+const REFRESHED_VALIDITY: u64 = 600;
+/// The largest data channel message that is taken, in bytes: what clients keep below.
+const MAX_MESSAGE_BYTES: u32 = 65_535;
+
+/// Why somebody cannot join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("the room is full")]
+    RoomFull,
+    #[error("changing one's own metadata or attributes needs the grant canUpdateOwnMetadata")]
+    MetadataNotAllowed,
+    #[error("metadata, attributes or name are too long")]
+    TooLong,
+}
+
+impl Room {
+    /// Somebody wants to join, or to carry on. What is then sent on `connection` begins with the answer to that.
+    pub fn join(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        claims: Claims,
+        parameters: JoinParameters,
+    ) -> Result<(), JoinError> {
+        if let Some(resume) = &parameters.resume {
+            let sid = resume.participant_sid.clone();
+            self.resume(now, connection, claims, &sid);
+            self.flush();
+            return Ok(());
+        }
+        let limits = &self.config.limits;
+        let replaced = self.by_identity.get(claims.identity()).copied();
+        let others = self.participants.len() - usize::from(replaced.is_some());
+        if limits.participants > 0 && others >= limits.participants {
+            return Err(JoinError::RoomFull);
+        }
+        let changes = !parameters.metadata.is_empty() || !parameters.attributes.is_empty();
+        if changes && !claims.video.may_update_own_metadata() {
+            return Err(JoinError::MetadataNotAllowed);
+        }
+        let mut attributes: std::collections::HashMap<String, String> =
+            claims.attributes.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        attributes.extend(parameters.attributes);
+        let metadata =
+            if parameters.metadata.is_empty() { claims.metadata.clone() } else { parameters.metadata };
+        let bytes: usize = attributes.values().chain(attributes.keys()).map(String::len).sum();
+        if metadata.len() > limits.metadata
+            || bytes > limits.attributes
+            || claims.name.chars().count() > limits.name
+        {
+            return Err(JoinError::TooLong);
+        }
+        if let Some(old) = replaced {
+            self.dismiss(now, old, DisconnectReason::DuplicateIdentity, Action::Disconnect);
+        }
+        let id = self.ids.next();
+        let single = parameters.single_peer_connection;
+        let publisher = self.peer_connection(proto::SignalTarget::Publisher);
+        let subscriber = (!single).then(|| self.peer_connection(proto::SignalTarget::Subscriber));
+        let participant = Participant {
+            id,
+            sid: sid("PA_", &mut self.rng),
+            identity: claims.identity().to_owned(),
+            name: claims.name.clone(),
+            client: parameters.client,
+            metadata,
+            attributes,
+            state: proto::participant_info::State::Joined,
+            version: 1,
+            joined_at_ms: now.unix_ms,
+            connection: Some(connection),
+            publisher,
+            subscriber,
+            auto_subscribe: parameters.auto_subscribe,
+            adaptive_stream: parameters.adaptive_stream,
+            pending: Vec::new(),
+            tracks: Vec::new(),
+            subscriptions: Default::default(),
+            preferences: Default::default(),
+            permission: proto::SubscriptionPermission { all_participants: true, ..Default::default() },
+            data: Default::default(),
+            data_tracks: Default::default(),
+            quality: None,
+            heard: Default::default(),
+            changed: true,
+            join_deadline: Some(now.at + JOIN_TIMEOUT),
+            refresh_at: now.at + REFRESH_INTERVAL,
+            claims,
+        };
+        tracing::info!(
+            room = %self.info.name, participant = %participant.sid, identity = %shortened(&participant.identity),
+            sdk = participant.client.sdk().as_str_name(), protocol = participant.client.protocol, single, "joined"
+        );
+        self.by_connection.insert(connection, id);
+        self.by_identity.insert(participant.identity.clone(), id);
+        self.by_peer.insert(participant.publisher.id, id);
+        if let Some(subscriber) = &participant.subscriber {
+            self.by_peer.insert(subscriber.id, id);
+        }
+        self.participants.insert(id, participant);
+        self.was_entered = true;
+        self.empty_since = None;
+        self.counters.joined += 1;
+        self.send_join_response(id);
+        self.send_refresh_token(now, id);
+        self.settle_subscriptions(now, id);
+        for request in parameters.add_tracks {
+            self.add_track(now, id, request);
+        }
+        if single {
+            if let Some(offer) = parameters.offer {
+                self.handle_offer(now, id, &offer);
+            }
+        } else if self.is_subscriber_primary(id) {
+            self.begin_round(now, id);
+        }
+        self.flush();
+        Ok(())
+    }
+
+    fn peer_connection(&mut self, target: proto::SignalTarget) -> PeerConnection {
+        let local = LocalParameters {
+            ice: ice_credentials(self.media.ufrag_prefix, &mut self.rng),
+            fingerprint: self.media.fingerprint,
+            candidates: self.media.candidates.clone(),
+            max_message_size: MAX_MESSAGE_BYTES,
+        };
+        PeerConnection {
+            id: PeerId(self.ids.next()),
+            target,
+            negotiator: Negotiator::new(local, rand::Rng::random_range(&mut self.rng, 1..1 << 62)),
+            added: false,
+            connected: false,
+            open_channels: Vec::new(),
+            transport: None,
+            offered: Vec::new(),
+            ingress: Vec::new(),
+            assigned: Default::default(),
+            round: Round::default(),
+        }
+    }
+
+    /// With two peer connections: whether the one we offer carries data and makes the session active.
+    pub(super) fn is_subscriber_primary(&self, id: ParticipantId) -> bool {
+        self.participants.get(&id).is_some_and(|participant| {
+            participant.subscriber.is_some()
+                && participant.client.protocol > 2
+                && participant.claims.video.may_subscribe()
+        })
+    }
+
+    fn send_join_response(&mut self, id: ParticipantId) {
+        let visible = self.participants.values().filter(|other| other.id != id && !other.is_hidden());
+        let others = visible.map(|other| self.participant_info(other)).collect();
+        let participant = &self.participants[&id];
+        let grant = &participant.claims.video;
+        let dual = participant.subscriber.is_some();
+        let info = self.config.server_info();
+        let response = proto::JoinResponse {
+            room: Some(self.room_info()),
+            participant: Some(self.participant_info(participant)),
+            other_participants: others,
+            server_version: info.version.clone(),
+            server_region: info.region.clone(),
+            server_info: Some(info),
+            ice_servers: self.config.ice_servers(),
+            subscriber_primary: self.is_subscriber_primary(id),
+            client_configuration: Some(proto::ClientConfiguration {
+                resume_connection: proto::ClientConfigSetting::Enabled as i32,
+                ..Default::default()
+            }),
+            ping_interval: PING_INTERVAL_SECONDS,
+            ping_timeout: PING_TIMEOUT_SECONDS,
+            enabled_publish_codecs: self.config.enabled_codecs(),
+            fast_publish: dual && grant.may_publish(),
+            ..Default::default()
+        };
+        self.send(id, Response::Join(response));
+    }
+
+    pub(super) fn room_info(&self) -> proto::Room {
+        let visible = self.participants.values().filter(|participant| !participant.is_hidden());
+        let (count, publishers) = visible.fold((0, 0), |(count, publishers), participant| {
+            (count + 1, publishers + u32::from(!participant.tracks.is_empty()))
+        });
+        proto::Room { num_participants: count, num_publishers: publishers, ..self.info.clone() }
+    }
+
+    /// A token like the first, good for a while longer.
+    pub(super) fn send_refresh_token(&mut self, now: Now, id: ParticipantId) {
+        let Some(participant) = self.participants.get_mut(&id) else { return };
+        participant.refresh_at = now.at + REFRESH_INTERVAL;
+        let unix = (now.unix_ms / 1000).max(0) as u64;
+        let original = participant.claims.exp.unwrap_or_default();
+        let claims = Claims {
+            iss: String::new(), // the first key signs
+            name: participant.name.clone(),
+            metadata: participant.metadata.clone(),
+            attributes: participant
+                .attributes
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            exp: Some(original.max(unix + REFRESHED_VALIDITY)),
+            nbf: Some(unix),
+            ..participant.claims.clone()
+        };
+        if let Some(token) = token::sign(&self.config.keys, &claims) {
+            self.send(id, Response::RefreshToken(token));
+        }
+    }
+
+    /// The client lost its WebSocket and is back. Media went on meanwhile, or is about to restart its ICE.
+    fn resume(&mut self, now: Now, connection: ConnectionId, claims: Claims, sid: &str) {
+        let known = self.by_identity.get(claims.identity()).copied();
+        let id = known.filter(|id| sid.is_empty() || self.participants[id].sid == sid);
+        let Some(id) = id else {
+            let leave = leave(DisconnectReason::StateMismatch, Action::Reconnect);
+            self.out.push_back(Output::Send { connection, message: encode(Response::Leave(leave)) });
+            self.out.push_back(Output::Close { connection });
+            return;
+        };
+        self.drop_connection(id);
+        let participant = &mut self.participants[&id];
+        participant.connection = Some(connection);
+        self.by_connection.insert(connection, id);
+        self.counters.resumed += 1;
+        tracing::info!(room = %self.info.name, participant = %participant.sid, "resumed");
+        let last_message_seq = participant.data.last_sequence;
+        let reconnect = proto::ReconnectResponse {
+            ice_servers: self.config.ice_servers(),
+            client_configuration: None,
+            server_info: Some(self.config.server_info()),
+            last_message_seq,
+        };
+        self.send(id, Response::Reconnect(reconnect));
+        let everybody = self.participants.values().filter(|other| other.id == id || !other.is_hidden());
+        let participants = everybody.map(|other| self.participant_info(other)).collect();
+        self.send(id, Response::Update(proto::ParticipantUpdate { participants }));
+        let room = self.room_info();
+        self.send(id, Response::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
+        self.send_refresh_token(now, id);
+        self.repeat_layers(now, id);
+        // With two peer connections ours is the offer that restarts ICE; with one the client's.
+        let participant = &mut self.participants[&id];
+        if participant.subscriber.is_some() {
+            let ice = ice_credentials(self.media.ufrag_prefix, &mut self.rng);
+            if let Some(subscriber) = &mut self.participants[&id].subscriber {
+                subscriber.negotiator.abandon_offer();
+                subscriber.negotiator.restart_ice(ice);
+                subscriber.round.begun = None;
+            }
+            self.begin_round(now, id);
+        } else {
+            participant.publisher.round.begun = None;
+            self.schedule_round(now, id);
+        }
+    }
+
+    /// What the client believes after coming back. If it thinks something published that is not, it must start over.
+    pub(super) fn sync_state(&mut self, now: Now, id: ParticipantId, state: &proto::SyncState) {
+        let participant = &self.participants[&id];
+        let known = |published: &proto::TrackPublishedResponse| {
+            published.track.as_ref().is_some_and(|track| {
+                participant.tracks.contains(&track.sid)
+                    || participant.pending.iter().any(|pending| pending.info.sid == track.sid)
+            })
+        };
+        if !state.publish_tracks.iter().all(known) {
+            self.dismiss(now, id, DisconnectReason::StateMismatch, Action::Reconnect);
+            return;
+        }
+        let settings = proto::UpdateTrackSettings {
+            track_sids: state.track_sids_disabled.clone(),
+            disabled: true,
+            ..Default::default()
+        };
+        self.update_track_settings(id, &settings);
+        if let Some(subscription) = &state.subscription {
+            self.update_subscription(now, id, subscription);
+        }
+        if let Some(subscription) = &state.data_subscription {
+            self.update_data_subscription(id, subscription);
+        }
+    }
+
+    /// The client hung up without a word. Its media may still be well: it has until the media is lost to come back.
+    pub fn handle_close(&mut self, now: Now, connection: ConnectionId) {
+        let Some(id) = self.by_connection.remove(&connection) else { return };
+        let participant = &mut self.participants[&id];
+        participant.connection = None;
+        if !participant.is_active() {
+            self.remove(now, id, DisconnectReason::SignalClose);
+        }
+        self.flush();
+    }
+
+    pub(super) fn handle_leave(&mut self, now: Now, id: ParticipantId) {
+        self.counters.left += 1;
+        self.drop_connection(id);
+        self.remove(now, id, DisconnectReason::ClientInitiated);
+    }
+
+    /// The media is gone: nothing came for long, or DTLS failed. A client that still hears us starts over.
+    pub(super) fn handle_lost_peer(&mut self, now: Now, id: ParticipantId) {
+        self.counters.lost += 1;
+        self.dismiss(now, id, DisconnectReason::ConnectionTimeout, Action::Reconnect);
+    }
+
+    pub(super) fn handle_participant_timeout(&mut self, now: Now, id: ParticipantId) {
+        let participant = &self.participants[&id];
+        if participant.join_deadline.is_some_and(|at| at <= now.at) {
+            self.dismiss(now, id, DisconnectReason::JoinFailure, Action::Disconnect);
+            return;
+        }
+        if participant.connection.is_some() && participant.refresh_at <= now.at {
+            self.send_refresh_token(now, id);
+        }
+        self.handle_round_timeout(now, id);
+    }
+
+    /// Tells a participant to go, and why, and lets it go.
+    pub(super) fn dismiss(&mut self, now: Now, id: ParticipantId, reason: DisconnectReason, action: Action) {
+        let Some(participant) = self.participants.get(&id) else { return };
+        let mut request = leave(reason, action);
+        if participant.client.protocol < PROTOCOL_LEAVE_ACTION {
+            request.action = 0;
+        }
+        self.send(id, Response::Leave(request));
+        self.drop_connection(id);
+        self.remove(now, id, reason);
+    }
+
+    fn drop_connection(&mut self, id: ParticipantId) {
+        if let Some(connection) = self.participants[&id].connection.take() {
+            self.by_connection.remove(&connection);
+            self.out.push_back(Output::Close { connection });
+        }
+    }
+
+    /// Takes a participant out of everything, and remembers to tell the others.
+    fn remove(&mut self, now: Now, id: ParticipantId, reason: DisconnectReason) {
+        for track in self.participants[&id].tracks.clone() {
+            self.unpublish(now, &track);
+        }
+        let Some(mut gone) = self.participants.shift_remove(&id) else { return };
+        tracing::info!(
+            room = %self.info.name, participant = %gone.sid, reason = reason.as_str_name(), "left"
+        );
+        self.by_identity.remove(&gone.identity);
+        for subscription in gone.subscriptions.values() {
+            self.by_subscription.remove(&subscription.id);
+        }
+        for connection in gone.peer_connections() {
+            self.by_peer.remove(&connection.id);
+            let peer = connection.id;
+            if connection.added {
+                self.out.push_back(Output::Command(Command::RemovePeer { peer }));
+            }
+        }
+        if !gone.is_hidden() {
+            gone.version += 1;
+            gone.state = proto::participant_info::State::Disconnected;
+            let mut info = gone.info(Vec::new());
+            info.data_tracks.clear();
+            info.disconnect_reason = reason as i32;
+            self.departed.push(info);
+        }
+        self.forget_data_of(id, &gone.data_tracks);
+        if self.participants.is_empty() {
+            self.empty_since = Some(now.at);
+        }
+    }
+
+    /// Test scenarios that client suites ask for by name. Those that need nothing of us are ignored.
+    pub(super) fn simulate(&mut self, now: Now, id: ParticipantId, request: proto::SimulateScenario) {
+        use proto::simulate_scenario::Scenario;
+        match request.scenario {
+            Some(Scenario::ServerLeave(_)) => {
+                self.dismiss(now, id, DisconnectReason::ServerShutdown, Action::Disconnect);
+            }
+            Some(Scenario::LeaveRequestFullReconnect(_) | Scenario::NodeFailure(_)) => {
+                self.dismiss(now, id, DisconnectReason::StateMismatch, Action::Reconnect);
+            }
+            Some(Scenario::Migration(_)) => {
+                let leave = leave(DisconnectReason::Migration, Action::Resume);
+                self.send(id, Response::Leave(leave));
+                self.drop_connection(id);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn leave(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {
+    proto::LeaveRequest {
+        can_reconnect: action != Action::Disconnect,
+        reason: reason as i32,
+        action: action as i32,
+        regions: None,
+    }
+}

@@ -1,0 +1,97 @@
+//! What a subscriber asks of a track, and what that means for the forwarding plane.
+
+use livekit_protocol as proto;
+use weir_units::command::Command;
+use weir_units::media::{Layer, Wish};
+
+use super::Room;
+use super::participant::ParticipantId;
+use super::publish::Track;
+
+/// Tracks a participant can have wishes about, known or yet to come.
+pub(crate) const MAX_PREFERENCES: usize = 4_096;
+
+/// A participant's wishes about one track.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrackPreference {
+    /// Said explicitly; otherwise auto-subscription decides.
+    pub subscribed: Option<bool>,
+    pub settings: Option<proto::UpdateTrackSettings>,
+}
+
+impl Room {
+    pub(super) fn update_track_settings(&mut self, id: ParticipantId, settings: &proto::UpdateTrackSettings) {
+        for sid in &settings.track_sids {
+            let participant = &mut self.participants[&id];
+            if participant.preferences.len() >= MAX_PREFERENCES && !participant.preferences.contains_key(sid)
+            {
+                continue;
+            }
+            let settings = proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() };
+            participant.preferences.entry(sid.clone()).or_default().settings = Some(settings);
+            let Some(subscription) =
+                participant.subscriptions.get(sid).filter(|subscription| subscription.live)
+            else {
+                continue;
+            };
+            let subscription = subscription.id;
+            let wish = self.wish(id, sid);
+            self.command(Command::SetWish { subscription, wish });
+        }
+    }
+
+    /// What a participant wants of a track now.
+    pub(super) fn wish(&self, id: ParticipantId, sid: &str) -> Wish {
+        let (Some(participant), Some(track)) = (self.participants.get(&id), self.tracks.get(sid)) else {
+            return Wish::default();
+        };
+        let settings = participant.preferences.get(sid).and_then(|preference| preference.settings.as_ref());
+        let mut wish = settings.map_or_else(
+            || Wish {
+                // An adaptive client says soon what it shows; until then the smallest will do.
+                max_layer: if participant.adaptive_stream {
+                    Layer { spatial: 0, ..Layer::MAX }
+                } else {
+                    Layer::MAX
+                },
+                ..Wish::default()
+            },
+            |settings| translate(settings, track),
+        );
+        if track.info.r#type() == proto::TrackType::Audio {
+            wish.max_layer = Layer::MAX;
+        }
+        wish
+    }
+}
+
+fn translate(settings: &proto::UpdateTrackSettings, track: &Track) -> Wish {
+    let top = track.layers.saturating_sub(1);
+    let spatial = if settings.width > 0 {
+        // The smallest that covers what is shown; orientation does not matter.
+        let (long, short) = (settings.width.max(settings.height), settings.width.min(settings.height));
+        let covers = |layer: &proto::VideoLayer| {
+            layer.width.max(layer.height) >= long && layer.width.min(layer.height) >= short
+        };
+        track.info.layers.iter().position(covers).unwrap_or(top)
+    } else {
+        match (settings.quality(), track.layers) {
+            (proto::VideoQuality::Low, _) => 0,
+            (proto::VideoQuality::Medium, 0..=2) => top,
+            (proto::VideoQuality::Medium, _) => 1,
+            _ => top,
+        }
+    };
+    let temporal = match settings.fps {
+        1..=8 => 0,
+        9..=16 => 1,
+        _ => u8::MAX,
+    };
+    // The top is what there is, even if the publisher later adds more.
+    let spatial = if spatial >= top { u8::MAX } else { spatial as u8 };
+    Wish {
+        enabled: !settings.disabled,
+        max_layer: Layer { spatial, temporal },
+        priority: u8::try_from(settings.priority).unwrap_or(u8::MAX).max(1),
+    }
+}

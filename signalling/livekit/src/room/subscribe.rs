@@ -1,0 +1,166 @@
+//! Who gets which track.
+
+use livekit_protocol as proto;
+use livekit_protocol::signal_response::Message as Response;
+use weir_negotiation::Egress;
+use weir_units::command::Command;
+use weir_units::ids::SubscriptionId;
+
+use super::participant::{Participant, ParticipantId, Subscription};
+use super::publish::Track;
+use super::settings::MAX_PREFERENCES;
+use super::{Now, Room};
+
+/// Permissions one publisher may list, and sids in each.
+const MAX_TRACK_PERMISSIONS: usize = 1_024;
+
+impl Room {
+    /// Brings a participant's subscriptions in line with what it wants and may.
+    pub(super) fn settle_subscriptions(&mut self, now: Now, id: ParticipantId) {
+        for sid in self.tracks.keys().cloned().collect::<Vec<_>>() {
+            self.settle_subscription(now, id, &sid);
+        }
+    }
+
+    pub(super) fn settle_subscription(&mut self, now: Now, id: ParticipantId, sid: &str) {
+        let (Some(participant), Some(track)) = (self.participants.get(&id), self.tracks.get(sid)) else {
+            return;
+        };
+        let wanted = self.is_wanted(participant, sid, track) && self.is_permitted(participant, sid, track);
+        let has = participant.subscriptions.contains_key(sid);
+        match (wanted, has) {
+            (true, false) => self.begin_subscription(now, id, sid),
+            (false, true) => self.end_subscription(now, id, sid),
+            _ => {}
+        }
+    }
+
+    fn is_wanted(&self, participant: &Participant, sid: &str, track: &Track) -> bool {
+        let explicit = participant.preferences.get(sid).and_then(|preference| preference.subscribed);
+        track.owner != participant.id
+            && participant.claims.video.may_subscribe()
+            && explicit.unwrap_or(participant.auto_subscribe)
+    }
+
+    fn is_permitted(&self, participant: &Participant, sid: &str, track: &Track) -> bool {
+        let Some(owner) = self.participants.get(&track.owner) else { return false };
+        permits(&owner.permission, participant, sid)
+    }
+
+    fn begin_subscription(&mut self, now: Now, id: ParticipantId, sid: &str) {
+        let track = &self.tracks[sid];
+        let owner = &self.participants[&track.owner].sid;
+        let subscription = SubscriptionId(self.ids.next());
+        let (ssrc, rtx_ssrc) = (self.next_ssrc, self.next_ssrc + 1);
+        // Two a subscription within a range of billions: reuse takes longer than any call.
+        self.next_ssrc = self.next_ssrc.checked_add(2).unwrap_or(1 << 16);
+        let egress = Egress {
+            subscription,
+            kind: track.codecs.first().map_or(weir_units::media::MediaKind::Audio, |codec| codec.kind()),
+            codecs: track.codecs.clone(),
+            stream_id: format!("{owner}|{sid}"),
+            track_id: sid.to_owned(),
+            ssrc,
+            rtx_ssrc,
+        };
+        let publication = track.publication;
+        let participant = &mut self.participants[&id];
+        participant.downstream_mut().negotiator.add_egress(egress);
+        participant.subscriptions.insert(
+            sid.to_owned(),
+            Subscription { id: subscription, publication, live: false, refused: false },
+        );
+        self.by_subscription.insert(subscription, (id, sid.to_owned()));
+        self.schedule_round(now, id);
+    }
+
+    pub(super) fn end_subscription(&mut self, now: Now, id: ParticipantId, sid: &str) {
+        let Some(participant) = self.participants.get_mut(&id) else { return };
+        let Some(subscription) = participant.subscriptions.shift_remove(sid) else { return };
+        participant.downstream_mut().negotiator.remove_egress(subscription.id);
+        self.by_subscription.remove(&subscription.id);
+        if subscription.live {
+            self.command(Command::Unsubscribe { subscription: subscription.id });
+        }
+        self.schedule_round(now, id);
+    }
+
+    /// The client asks for tracks, or no longer wants them. Clients name the same tracks twice over.
+    pub(super) fn update_subscription(
+        &mut self,
+        now: Now,
+        id: ParticipantId,
+        request: &proto::UpdateSubscription,
+    ) {
+        let listed = request.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids);
+        for sid in request.track_sids.iter().chain(listed) {
+            let participant = &mut self.participants[&id];
+            if participant.preferences.len() >= MAX_PREFERENCES && !participant.preferences.contains_key(sid)
+            {
+                continue;
+            }
+            participant.preferences.entry(sid.clone()).or_default().subscribed = Some(request.subscribe);
+            self.settle_subscription(now, id, sid);
+        }
+    }
+
+    /// A publisher says who may have its tracks.
+    pub(super) fn set_subscription_permission(
+        &mut self,
+        now: Now,
+        id: ParticipantId,
+        mut permission: proto::SubscriptionPermission,
+    ) {
+        permission.track_permissions.truncate(MAX_TRACK_PERMISSIONS);
+        for entry in &mut permission.track_permissions {
+            entry.track_sids.truncate(MAX_TRACK_PERMISSIONS);
+        }
+        let before = std::mem::replace(&mut self.participants[&id].permission, permission);
+        let mut news = Vec::new();
+        let (owner, after) = (&self.participants[&id], &self.participants[&id].permission);
+        for sid in &owner.tracks {
+            for other in self.participants.values().filter(|other| other.id != id) {
+                let allowed = permits(after, other, sid);
+                if allowed != permits(&before, other, sid) {
+                    let update = proto::SubscriptionPermissionUpdate {
+                        participant_sid: owner.sid.clone(),
+                        track_sid: sid.clone(),
+                        allowed,
+                    };
+                    news.push((other.id, update));
+                }
+            }
+        }
+        for (other, update) in news {
+            let sid = update.track_sid.clone();
+            self.send(other, Response::SubscriptionPermissionUpdate(update));
+            self.settle_subscription(now, other, &sid);
+        }
+    }
+
+    /// The client has none of the track's codecs: it is told so by the track's name, and not asked again.
+    pub(super) fn refuse_subscription(&mut self, subscription: SubscriptionId) {
+        let Some((id, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
+        if let Some(entry) = self.participants[&id].subscriptions.get_mut(&sid) {
+            entry.refused = true;
+        }
+        tracing::info!(participant = %self.participants[&id].sid, track = %sid, "the client takes none of the track's codecs");
+        let response = proto::SubscriptionResponse {
+            track_sid: sid,
+            err: proto::SubscriptionError::SeCodecUnsupported as i32,
+        };
+        self.send(id, Response::SubscriptionResponse(response));
+    }
+}
+
+fn permits(permission: &proto::SubscriptionPermission, subscriber: &Participant, sid: &str) -> bool {
+    permission.all_participants
+        || permission.track_permissions.iter().any(|entry| {
+            let named = if entry.participant_sid.is_empty() {
+                entry.participant_identity == subscriber.identity
+            } else {
+                entry.participant_sid == subscriber.sid
+            };
+            named && (entry.all_tracks || entry.track_sids.iter().any(|known| known == sid))
+        })
+}

@@ -1,0 +1,260 @@
+//! The server around the rooms: which exist, and one task for each.
+
+mod http;
+mod metrics;
+mod task;
+mod websocket;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use livekit_protocol::signal_request::Message as Request;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+use weir_units::ids::ConferenceId;
+
+use crate::ids::{ConnectionId, IdSource};
+use crate::join::JoinParameters;
+use crate::plane::Plane;
+use crate::room::{JoinError, LocalMedia, Now, Room, RoomConfig};
+use crate::token::Claims;
+use metrics::Metrics;
+
+/// Messages waiting for a room. A room handles tens of thousands a second; beyond, sockets wait.
+const ROOM_QUEUE: usize = 1_024;
+/// Messages waiting for a client's socket. One that takes no more is closed, and comes back to a fresh snapshot.
+const CLIENT_QUEUE: usize = 1_024;
+/// Rooms that exist at a time.
+const MAX_ROOMS: usize = 100_000;
+
+/// What an operator chose.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub room: RoomConfig,
+    /// Whether joining creates a room. Otherwise only tokens with `roomCreate` do.
+    pub auto_create: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self { room: RoomConfig::default(), auto_create: true }
+    }
+}
+
+/// See the module's description.
+pub struct Server {
+    config: ServerConfig,
+    room_config: Arc<RoomConfig>,
+    plane: Arc<dyn Plane>,
+    ids: Arc<IdSource>,
+    next_connection: AtomicU64,
+    rooms: Mutex<HashMap<String, RoomHandle>>,
+    metrics: Metrics,
+    closing: AtomicBool,
+}
+
+/// The way to a room's task.
+#[derive(Clone)]
+struct RoomHandle {
+    inputs: mpsc::Sender<Input>,
+    participants: Arc<AtomicUsize>,
+}
+
+enum Input {
+    Join(Box<Join>),
+    Message { connection: ConnectionId, message: Request },
+    Closed { connection: ConnectionId },
+    ShutDown,
+}
+
+struct Join {
+    connection: ConnectionId,
+    claims: Claims,
+    parameters: JoinParameters,
+    outbox: mpsc::Sender<Bytes>,
+    reply: oneshot::Sender<Result<(), JoinError>>,
+}
+
+/// A client that is in.
+struct Joined {
+    connection: ConnectionId,
+    room: RoomHandle,
+    outbox: mpsc::Receiver<Bytes>,
+}
+
+/// Why a client does not get in, beyond what its token says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum AdmissionError {
+    #[error("{0}")]
+    Refused(#[from] JoinError),
+    // Clients look for this phrase to tell an unknown room from an unknown path.
+    #[error("requested room does not exist")]
+    NoSuchRoom,
+    #[error("the focus takes no more rooms")]
+    Full,
+    #[error("the focus is shutting down")]
+    Closing,
+}
+
+impl Server {
+    /// Metrics are registered with `registry`; an error means that another server has registered its own there.
+    pub fn new(
+        config: ServerConfig,
+        plane: Arc<dyn Plane>,
+        registry: &prometheus::Registry,
+    ) -> Result<Arc<Self>, prometheus::Error> {
+        Ok(Arc::new(Self {
+            room_config: Arc::new(config.room.clone()),
+            config,
+            plane,
+            ids: Arc::new(IdSource::default()),
+            next_connection: AtomicU64::new(1),
+            rooms: Mutex::new(HashMap::new()),
+            metrics: Metrics::new(registry)?,
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn router(self: &Arc<Self>) -> axum::Router {
+        http::router(Arc::clone(self))
+    }
+
+    /// Tells every client to go, and waits until their rooms are empty or `deadline` has passed. Nobody joins any more.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.closing.store(true, Ordering::SeqCst);
+        let rooms: Vec<RoomHandle> = self.lock_rooms().values().cloned().collect();
+        let all_closed = async {
+            for room in &rooms {
+                let _ = room.inputs.send(Input::ShutDown).await;
+            }
+            for room in &rooms {
+                room.inputs.closed().await;
+            }
+        };
+        if tokio::time::timeout(deadline, all_closed).await.is_err() {
+            tracing::warn!(rooms = self.lock_rooms().len(), "rooms were still open at the shutdown deadline");
+        }
+    }
+
+    /// Whether a join would be let in, as far as can be said without joining.
+    fn check_admission(&self, claims: &Claims) -> Result<(), AdmissionError> {
+        if self.closing.load(Ordering::SeqCst) {
+            return Err(AdmissionError::Closing);
+        }
+        match self.lock_rooms().get(&claims.video.room) {
+            Some(room) => {
+                let limit = self.room_config.limits.participants;
+                if limit > 0 && room.participants.load(Ordering::Relaxed) >= limit {
+                    return Err(JoinError::RoomFull.into());
+                }
+                Ok(())
+            }
+            None if !self.config.auto_create && !claims.video.room_create => Err(AdmissionError::NoSuchRoom),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings a client into its room, which is created if need be.
+    async fn join(
+        self: &Arc<Self>,
+        claims: Claims,
+        parameters: JoinParameters,
+    ) -> Result<Joined, AdmissionError> {
+        let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        // A room may end between finding and entering it; the next one then is new.
+        for _ in 0..3 {
+            let room = self.find_or_create(&claims)?;
+            let (outbox_in, outbox) = mpsc::channel(CLIENT_QUEUE);
+            let (reply, answer) = oneshot::channel();
+            let join = Join {
+                connection,
+                claims: claims.clone(),
+                parameters: parameters.clone(),
+                outbox: outbox_in,
+                reply,
+            };
+            if room.inputs.send(Input::Join(Box::new(join))).await.is_err() {
+                continue;
+            }
+            match answer.await {
+                Ok(result) => {
+                    result?;
+                    return Ok(Joined { connection, room, outbox });
+                }
+                Err(_) => continue,
+            }
+        }
+        Err(AdmissionError::Full)
+    }
+
+    fn find_or_create(self: &Arc<Self>, claims: &Claims) -> Result<RoomHandle, AdmissionError> {
+        self.check_admission(claims).or_else(|error| match error {
+            // Who is in already may replace its own connection: the room itself judges.
+            AdmissionError::Refused(JoinError::RoomFull) => Ok(()),
+            error => Err(error),
+        })?;
+        let name = &claims.video.room;
+        let mut rooms = self.lock_rooms();
+        if let Some(room) = rooms.get(name).filter(|room| !room.inputs.is_closed()) {
+            return Ok(room.clone());
+        }
+        if rooms.len() >= MAX_ROOMS {
+            return Err(AdmissionError::Full);
+        }
+        let conference = ConferenceId(self.ids.next());
+        let link = self.plane.open(conference).ok_or(AdmissionError::Full)?;
+        let media = LocalMedia {
+            ufrag_prefix: link.ufrag_prefix,
+            fingerprint: link.fingerprint,
+            candidates: link.candidates.clone(),
+        };
+        let room = Room::new(
+            Arc::clone(&self.room_config),
+            name,
+            conference,
+            media,
+            Arc::clone(&self.ids),
+            random_seed(),
+            now(),
+        );
+        let (inputs, queue) = mpsc::channel(ROOM_QUEUE);
+        let handle = RoomHandle { inputs, participants: Arc::default() };
+        rooms.insert(name.clone(), handle.clone());
+        self.metrics.rooms.set(rooms.len() as i64);
+        tracing::info!(room = %name, "opened");
+        let task =
+            task::RoomTask::new(Arc::clone(self), name.clone(), conference, room, link, &handle, queue);
+        tokio::spawn(task.run());
+        Ok(handle)
+    }
+
+    /// The room's task has ended.
+    fn forget(&self, name: &str, conference: ConferenceId, inputs: &mpsc::Sender<Input>) {
+        let mut rooms = self.lock_rooms();
+        if rooms.get(name).is_some_and(|room| room.inputs.same_channel(inputs)) {
+            rooms.remove(name);
+        }
+        self.metrics.rooms.set(rooms.len() as i64);
+        drop(rooms);
+        self.plane.close(conference);
+        tracing::info!(room = %name, "closed");
+    }
+
+    fn lock_rooms(&self) -> std::sync::MutexGuard<'_, HashMap<String, RoomHandle>> {
+        self.rooms.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the clocks are read that rooms are passed")]
+fn now() -> Now {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Now { at: std::time::Instant::now(), unix_ms: unix.as_millis() as i64 }
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that rooms are passed")]
+fn random_seed() -> [u8; 32] {
+    rand::rng().random()
+}

@@ -1,0 +1,95 @@
+//! One client's WebSocket: protobuf in binary frames, or its JSON form in text frames, as the client prefers.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message as Frame, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use livekit_protocol as proto;
+use prost::Message;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Input, Joined, Server};
+
+/// The largest message taken from a client, in bytes: an offer of hundreds of m-lines, or 512 KiB of metadata.
+pub(super) const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// So that middleboxes keep the connection, and dead ones are noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// A socket that takes no frame for this long is dead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Serves a client until either side is done.
+pub(super) async fn serve(server: Arc<Server>, socket: WebSocket, joined: Joined) {
+    let (sink, stream) = socket.split();
+    let Joined { connection, room, outbox } = joined;
+    let json = AtomicBool::new(false);
+    tokio::select! {
+        () = write(sink, outbox, &json) => {}
+        () = read(&server, stream, connection, &room.inputs, &json) => {}
+    }
+    let _ = room.inputs.send(Input::Closed { connection }).await;
+}
+
+async fn read(
+    server: &Server,
+    mut stream: SplitStream<WebSocket>,
+    connection: crate::ids::ConnectionId,
+    inputs: &tokio::sync::mpsc::Sender<Input>,
+    json: &AtomicBool,
+) {
+    while let Some(Ok(frame)) = stream.next().await {
+        let request = match frame {
+            Frame::Binary(bytes) => {
+                json.store(false, Ordering::Relaxed);
+                proto::SignalRequest::decode(bytes).ok()
+            }
+            Frame::Text(text) => {
+                json.store(true, Ordering::Relaxed);
+                serde_json::from_str::<proto::SignalRequest>(&text).ok()
+            }
+            Frame::Ping(_) | Frame::Pong(_) => continue,
+            Frame::Close(_) => return,
+        };
+        let Some(request) = request else {
+            server.metrics.malformed_messages.inc();
+            continue;
+        };
+        // A message newer than this protocol has no content that is known here.
+        if let Some(message) = request.message
+            && inputs.send(Input::Message { connection, message }).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn write(
+    mut sink: SplitSink<WebSocket, Frame>,
+    mut outbox: tokio::sync::mpsc::Receiver<Bytes>,
+    json: &AtomicBool,
+) {
+    let mut ping = tokio::time::interval(PING_INTERVAL);
+    ping.tick().await; // the first is immediate
+    loop {
+        let frame = tokio::select! {
+            message = outbox.recv() => match message {
+                Some(message) if json.load(Ordering::Relaxed) => Frame::Text(to_json(&message).into()),
+                Some(message) => Frame::Binary(message),
+                None => break,
+            },
+            _ = ping.tick() => Frame::Ping(Bytes::new()),
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, sink.send(frame)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+    let _ = tokio::time::timeout(WRITE_TIMEOUT, sink.close()).await;
+}
+
+fn to_json(message: &Bytes) -> String {
+    let response = proto::SignalResponse::decode(message.clone()).unwrap_or_default();
+    serde_json::to_string(&response).unwrap_or_default()
+}
