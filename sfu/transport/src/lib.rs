@@ -25,6 +25,8 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Route {
     Udp {
+        /// Which of the shell's sockets: an answer must leave from the address that was asked.
+        socket: u8,
         remote: SocketAddr,
     },
     /// A framed TCP connection ([RFC 4571](https://www.rfc-editor.org/rfc/rfc4571)), numbered by the shell.
@@ -37,7 +39,7 @@ pub enum Route {
 impl Route {
     pub fn remote(self) -> SocketAddr {
         match self {
-            Self::Udp { remote } | Self::Tcp { remote, .. } => remote,
+            Self::Udp { remote, .. } | Self::Tcp { remote, .. } => remote,
         }
     }
 }
