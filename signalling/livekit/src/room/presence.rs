@@ -60,13 +60,8 @@ impl Room {
         let limits = self.config.limits.clone();
         let participant = &mut self.participants[&id];
         let mut attributes = participant.attributes.clone();
-        for (key, value) in &request.attributes {
-            if value.is_empty() {
-                attributes.remove(key);
-            } else {
-                attributes.insert(key.clone(), value.clone());
-            }
-        }
+        attributes.extend(request.attributes.clone());
+        attributes.retain(|_, value| !value.is_empty());
         let bytes: usize = attributes.values().chain(attributes.keys()).map(String::len).sum();
         let (reason, message) = if !participant.claims.video.may_update_own_metadata() {
             (Reason::NotAllowed, "the token lacks canUpdateOwnMetadata")

@@ -65,7 +65,7 @@ struct RoomHandle {
 
 enum Input {
     Join(Box<Join>),
-    Message { connection: ConnectionId, message: Request },
+    Message { connection: ConnectionId, message: Box<Request> },
     Closed { connection: ConnectionId },
     ShutDown,
 }

@@ -117,7 +117,7 @@ impl RoomTask {
             }
             Input::Message { connection, message } => {
                 self.server.metrics.messages_in.inc();
-                self.room.handle_message(now(), connection, message);
+                self.room.handle_message(now(), connection, *message);
             }
             Input::Closed { connection } => {
                 self.clients.remove(&connection);

@@ -57,7 +57,7 @@ async fn read(
             continue;
         };
         // A message newer than this protocol has no content that is known here.
-        if let Some(message) = request.message
+        if let Some(message) = request.message.map(Box::new)
             && inputs.send(Input::Message { connection, message }).await.is_err()
         {
             return;

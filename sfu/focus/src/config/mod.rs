@@ -1,0 +1,101 @@
+//! The configuration: a TOML file, overridden by the environment, checked before anything starts.
+
+mod load;
+mod values;
+
+pub use load::{ConfigError, load};
+pub use values::{Config, Log, LogFormat, Media};
+
+/// Every key with its meaning and default. A test holds it against [`Config::default`].
+pub const DEFAULT: &str = include_str!("default.toml");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::load::parse;
+    use super::*;
+
+    fn config(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        parse(text, environment)
+    }
+
+    /// The printed default with its commented keys put in force.
+    fn uncommented() -> String {
+        let keys = DEFAULT.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
+        keys.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_printed_default_is_the_default() {
+        let with_keys = format!("{DEFAULT}\n[keys]\nkey = \"a secret of at least 32 characters\"");
+        let mut parsed = config(&with_keys, &[]).unwrap();
+        parsed.keys = BTreeMap::new();
+        assert_eq!(parsed, Config::default());
+    }
+
+    #[test]
+    fn every_printed_key_is_known() {
+        // But for the file, which is not there to be read.
+        let text = uncommented().replace("key_file = \"/etc/weir/keys.toml\"", "");
+        config(&text, &[]).unwrap();
+    }
+
+    #[test]
+    fn every_key_is_printed() {
+        let table = toml::Table::try_from(Config::example()).unwrap();
+        for (section, keys) in &table {
+            let Some(keys) = keys.as_table() else { continue };
+            assert!(uncommented().contains(&format!("[{section}]")), "[{section}]");
+            for key in keys.keys().filter(|_| section != "keys") {
+                assert!(uncommented().contains(&format!("\n{key} = ")), "{section}.{key}");
+            }
+        }
+    }
+
+    const KEYS: &str = "[keys]\nkey = \"a secret of at least 32 characters\"\n";
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let environment = [
+            ("WEIR__MEDIA__UDP_PORT", "9000"),
+            ("WEIR__MEDIA__BIND", "[\"192.0.2.1\"]"),
+            ("WEIR__HTTP__BIND", "127.0.0.1:1"),
+            ("PATH", "/bin"),
+        ];
+        let config = config(&format!("{KEYS}[media]\nudp_port = 5\n"), &environment).unwrap();
+        assert_eq!(config.media.udp_port, 9000);
+        assert_eq!(config.media.bind, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(config.http.bind, "127.0.0.1:1".parse().unwrap());
+    }
+
+    #[test]
+    fn mistakes_are_told_by_key_value_and_remedy() {
+        let cases = [
+            (format!("{KEYS}[media]\nudp_prt = 5"), "media.udp_prt", "udp_port"),
+            (format!("{KEYS}[media]\nudp_port = 70000"), "media.udp_port", "70000"),
+            (format!("{KEYS}[media]\nudp_port = \"x\""), "media.udp_port", "\"x\""),
+            (format!("{KEYS}[media]\nbind = [\"example.org\"]"), "media.bind", "example.org"),
+            (format!("{KEYS}[media]\nudp_port = 0"), "media.udp_port", "from 1 to 65535"),
+            (format!("{KEYS}[log]\nformat = \"xml\""), "log.format", "json"),
+            ("[keys]\nkey = \"short\"".to_owned(), "keys.key", "openssl rand"),
+            (String::new(), "keys", "openssl rand"),
+            (format!("{KEYS}[media]\nshards = 200"), "media.shards", "26"),
+            ("= 5".to_owned(), "line 1", "TOML"),
+        ];
+        for (text, key, remedy) in cases {
+            let error = config(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(remedy), "{text:?}: {error}");
+        }
+        let error = config(KEYS, &[("WEIR__MEDIA__SHARDS", "many")]).unwrap_err().to_string();
+        assert!(error.contains("media.shards") && error.contains("many"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_repeated_in_errors() {
+        let error = config("[keys]\nkey = \"hunter2\"", &[]).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"));
+        assert!(!format!("{:?}", Config::example()).contains("a secret"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The keys and their defaults. What each means stands in `default.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub http: Http,
+    pub media: Media,
+    pub keys: BTreeMap<String, String>,
+    pub key_file: Option<PathBuf>,
+    pub room: Room,
+    pub limits: Limits,
+    pub ice_servers: Vec<IceServer>,
+    pub node: Node,
+    pub log: Log,
+    pub admin: Admin,
+    pub shutdown: Shutdown,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("http", &self.http)
+            .field("media", &self.media)
+            .field("keys", &self.keys.keys()) // secrets stay secret
+            .field("room", &self.room)
+            .field("limits", &self.limits)
+            .field("node", &self.node)
+            .field("log", &self.log)
+            .field("admin", &self.admin)
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    pub bind: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { bind: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7880) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Media {
+    pub bind: Vec<IpAddr>,
+    pub announce: Vec<IpAddr>,
+    pub udp_port: u16,
+    pub tcp_port: u16,
+    pub shards: u8,
+    pub receive_buffer_bytes: usize,
+    pub send_buffer_bytes: usize,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            bind: Vec::new(),
+            announce: Vec::new(),
+            udp_port: 7882,
+            tcp_port: 7881,
+            shards: 0,
+            receive_buffer_bytes: 4 * 1024 * 1024,
+            send_buffer_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Room {
+    pub auto_create: bool,
+    pub empty_timeout_seconds: u32,
+    pub departure_timeout_seconds: u32,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { auto_create: true, empty_timeout_seconds: 300, departure_timeout_seconds: 20 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub participants_per_room: usize,
+    pub tracks_per_participant: usize,
+    pub metadata_bytes: usize,
+    pub attributes_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            participants_per_room: 0,
+            tracks_per_participant: 64,
+            metadata_bytes: 512 * 1024,
+            attributes_bytes: 64 * 1024,
+        }
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IceServer {
+    pub urls: Vec<String>,
+    #[serde(default)]
+    pub username: String,
+    #[serde(default)]
+    pub credential: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    pub id: String,
+    pub region: String,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { id: "weir".to_owned(), region: String::new() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    pub bind: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7889) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    pub deadline_seconds: u32,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { deadline_seconds: 5 }
+    }
+}
+
+#[cfg(test)]
+impl Config {
+    /// One with every optional key set, for tests that look at names.
+    pub fn example() -> Self {
+        Self {
+            keys: [("key".to_owned(), "a secret of at least 32 characters".to_owned())].into(),
+            key_file: Some("keys.toml".into()),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A focus from its start to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+use rand::Rng;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use weir_core::TransportContext;
+use weir_livekit::token::Keys;
+use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig};
+use weir_negotiation::{Candidate, Protocol};
+use weir_udp::SocketOptions;
+
+use crate::admin::{Admin, ShardCollector};
+use crate::config::{Config, ConfigError};
+use crate::plane::ForwardingPlane;
+use crate::shards::{OnFailure, Shards};
+use crate::{addresses, ice_tcp};
+
+/// Threads for signalling. Media has its own.
+const CONTROL_THREADS: usize = 2;
+
+/// Where a started focus listens.
+pub struct Started {
+    pub http: SocketAddr,
+    pub admin: Option<SocketAddr>,
+}
+
+/// Runs until a signal, and then until everybody has left or the deadline has passed.
+pub fn run(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    let result = runtime.block_on(serve(config, started));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result<()> {
+    let http = listen("http.bind", config.http.bind).await?;
+    let admin_listener = match config.admin.bind.port() {
+        0 => None,
+        _ => Some(listen("admin.bind", config.admin.bind).await?),
+    };
+    let addresses = addresses::find(&config.media)?;
+    let tcp_listeners = bind_tcp(&config, &addresses).await?;
+    let context = Arc::new(TransportContext::generate().context("no certificate could be made")?);
+    let (failed_in, mut failed) = mpsc::channel(1);
+    let on_failure: OnFailure = Arc::new(move |shard| {
+        let _ = failed_in.try_send(shard);
+    });
+    let shards = start_shards(&config, &addresses, &context, &on_failure)?;
+    let candidates = candidates(&config, &addresses);
+    let registry = prometheus::Registry::new();
+    registry.register(Box::new(ShardCollector::new(shards.handles.clone())?))?;
+    let admin = Admin::new(registry.clone());
+    let plane = ForwardingPlane::new(Arc::clone(&shards), context.fingerprint(), candidates.clone());
+    let server = Server::new(server_config(&config), Arc::new(plane), &registry)?;
+    let started_at = Started {
+        http: http.local_addr()?,
+        admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+    };
+    for listener in tcp_listeners {
+        tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards)));
+    }
+    if let Some(listener) = admin_listener {
+        let router = admin.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
+    let router = server.router();
+    tokio::spawn(async move { axum::serve(tcp_nodelay(http), router).await });
+    admin.ready.store(true, Ordering::SeqCst);
+    let announced: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
+    tracing::info!(http = %started_at.http, media = announced.join(" "), shards = shards.handles.len(), "started");
+    started(&started_at);
+
+    let mut signals = Signals::new()?;
+    let failed_shard = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "shutting down");
+            None
+        }
+        shard = failed.recv() => shard,
+    };
+    admin.ready.store(false, Ordering::SeqCst);
+    let deadline = Duration::from_secs(config.shutdown.deadline_seconds.into());
+    tokio::select! {
+        () = server.shutdown(deadline) => {}
+        _ = signals.next() => tracing::warn!("a second signal: ending at once"),
+    }
+    shards.stop();
+    match failed_shard {
+        Some(shard) => anyhow::bail!("shard {shard} failed; its log says why"),
+        None => Ok(()),
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| cannot_bind(key, address, &error).into())
+}
+
+fn cannot_bind(key: &str, address: SocketAddr, error: &std::io::Error) -> ConfigError {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+        std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or give weir CAP_NET_BIND_SERVICE",
+        _ => "choose another address or port",
+    };
+    ConfigError::Value {
+        key: key.to_owned(),
+        value: address.to_string(),
+        problem: error.to_string(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// Small messages must not wait for the acknowledgement of the last.
+fn tcp_nodelay(
+    listener: TcpListener,
+) -> impl axum::serve::Listener<Addr = SocketAddr, Io = tokio::net::TcpStream> {
+    use axum::serve::ListenerExt;
+    listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    })
+}
+
+async fn bind_tcp(config: &Config, addresses: &addresses::Addresses) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    if config.media.tcp_port != 0 {
+        for address in &addresses.bind {
+            listeners.push(listen("media.tcp_port", SocketAddr::new(*address, config.media.tcp_port)).await?);
+        }
+    }
+    Ok(listeners)
+}
+
+fn start_shards(
+    config: &Config,
+    addresses: &addresses::Addresses,
+    context: &Arc<TransportContext>,
+    on_failure: &OnFailure,
+) -> anyhow::Result<Arc<Shards>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = match config.media.shards {
+        0 => cores.min(usize::from(weir_core::shard::MAX_SHARDS)),
+        shards => usize::from(shards),
+    };
+    let bind: Vec<SocketAddr> =
+        addresses.bind.iter().map(|address| SocketAddr::new(*address, config.media.udp_port)).collect();
+    // Sharing the port among our own threads would also share it with a second focus: found out here.
+    for address in &bind {
+        weir_udp::UdpSocket::bind(*address, SocketOptions::default())
+            .map_err(|error| cannot_bind("media.udp_port", *address, &error))?;
+    }
+    let options = SocketOptions {
+        reuse_port: false,
+        receive_buffer: Some(config.media.receive_buffer_bytes),
+        send_buffer: Some(config.media.send_buffer_bytes),
+    };
+    Ok(Arc::new(Shards::start(&bind, options, context, &seeds(shards), on_failure)?))
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that shards are passed")]
+fn seeds(shards: usize) -> Vec<u64> {
+    let mut rng = rand::rng();
+    (0..shards).map(|_| rng.random()).collect()
+}
+
+/// UDP before TCP: a client tries both, and prefers the first.
+fn candidates(config: &Config, addresses: &addresses::Addresses) -> Vec<Candidate> {
+    let of = |protocol, port| {
+        let announce = addresses.announce.iter().map(move |address| SocketAddr::new(*address, port));
+        announce.map(move |address| Candidate { protocol, address })
+    };
+    let tcp = (config.media.tcp_port != 0).then(|| of(Protocol::TcpPassive, config.media.tcp_port));
+    of(Protocol::Udp, config.media.udp_port).chain(tcp.into_iter().flatten()).collect()
+}
+
+fn server_config(config: &Config) -> ServerConfig {
+    let ice_servers = config.ice_servers.iter().map(|server| IceServer {
+        urls: server.urls.clone(),
+        username: server.username.clone(),
+        credential: server.credential.clone(),
+    });
+    ServerConfig {
+        auto_create: config.room.auto_create,
+        room: RoomConfig {
+            keys: Keys::new(config.keys.clone()),
+            limits: Limits {
+                participants: config.limits.participants_per_room,
+                tracks: config.limits.tracks_per_participant,
+                metadata: config.limits.metadata_bytes,
+                attributes: config.limits.attributes_bytes,
+                ..Limits::default()
+            },
+            ice_servers: ice_servers.collect(),
+            empty_timeout: Duration::from_secs(config.room.empty_timeout_seconds.into()),
+            departure_timeout: Duration::from_secs(config.room.departure_timeout_seconds.into()),
+            region: config.node.region.clone(),
+            node_id: config.node.id.clone(),
+        },
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Media over TCP for networks without UDP: the client connects to us
+//! ([RFC 6544](https://www.rfc-editor.org/rfc/rfc6544)), and each packet has its length before it
+//! ([RFC 4571](https://www.rfc-editor.org/rfc/rfc4571)).
+//!
+//! A connection shows whose it is by its first frame, an ICE check; it is then that shard's for good.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use weir_core::Route;
+use weir_core::egress::MAX_DATAGRAM;
+use weir_core::shard::ufrag_prefix;
+
+use crate::shards::{Control, Frame, ShardHandle, Shards};
+
+/// Connections at a time. Each costs a task and a few buffers.
+const MAX_CONNECTIONS: usize = 4_096;
+/// For the first frame.
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without a frame: ICE checks come every few seconds.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Frames waiting for a client that reads slowly; beyond, media is dropped like on any full line.
+const FRAME_QUEUE: usize = 256;
+/// A client that takes no byte for this long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Accepts connections until the runtime ends.
+pub async fn serve(listener: TcpListener, shards: Arc<Shards>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let next = AtomicU32::new(1);
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                let connection = next.fetch_add(1, Ordering::Relaxed);
+                let shards = Arc::clone(&shards);
+                tokio::spawn(async move {
+                    if let Err(error) = carry(stream, remote, connection, &shards).await {
+                        tracing::debug!(connection, %error, "an ICE-TCP connection ended");
+                    }
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: wait for some to come back.
+                tracing::warn!(%error, "accepting an ICE-TCP connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &Shards) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (reader, writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let first = tokio::time::timeout(FIRST_FRAME_TIMEOUT, read_frame(&mut reader)).await??;
+    let shard =
+        owner(&first, shards).ok_or_else(|| io::Error::other("the first frame is no check for a peer"))?;
+    let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
+    if !shard.tell(Control::OpenConnection { connection, frames: frames_in }) {
+        return Err(io::Error::other("the shard is overloaded"));
+    }
+    let route = Route::Tcp { connection, remote };
+    let result = tokio::select! {
+        result = read(reader, first, route, shard) => result,
+        result = write(writer, frames) => result,
+    };
+    shard.tell(Control::CloseConnection { connection });
+    result
+}
+
+/// By the user fragment's first character.
+fn owner<'a>(frame: &[u8], shards: &'a Shards) -> Option<&'a ShardHandle> {
+    let check = weir_rtp::stun::peek(frame)?;
+    let ufrag = check.local_ufrag?;
+    shards.handles.iter().find(|handle| ufrag.starts_with(ufrag_prefix(handle.index)))
+}
+
+async fn read(
+    mut reader: BufReader<OwnedReadHalf>,
+    first: Vec<u8>,
+    route: Route,
+    shard: &ShardHandle,
+) -> io::Result<()> {
+    let mut bytes = first;
+    loop {
+        // Waiting here fills the kernel's buffer, and the client slows down.
+        if shard.frames.send(Frame { route, bytes }).await.is_err() {
+            return Ok(());
+        }
+        shard.waker.wake();
+        bytes = tokio::time::timeout(IDLE_TIMEOUT, read_frame(&mut reader)).await??;
+    }
+}
+
+async fn read_frame(reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Vec<u8>> {
+    let len = usize::from(reader.read_u16().await?);
+    if len == 0 || len > MAX_DATAGRAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes")));
+    }
+    let mut bytes = vec![0; len];
+    reader.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+async fn write(writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    let mut writer = BufWriter::new(writer);
+    while let Some(frame) = frames.recv().await {
+        let batch = async {
+            let mut next = Some(frame);
+            while let Some(frame) = next {
+                writer.write_u16(frame.len() as u16).await?;
+                writer.write_all(&frame).await?;
+                next = frames.try_recv().ok();
+            }
+            writer.flush().await
+        };
+        tokio::time::timeout(WRITE_TIMEOUT, batch).await??;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_are_parted_by_their_lengths() {
+        let mut bytes: &[u8] = &[0, 3, 1, 2, 3, 0, 1, 9];
+        assert_eq!(read_frame(&mut bytes).await.unwrap(), [1, 2, 3]);
+        assert_eq!(read_frame(&mut bytes).await.unwrap(), [9]);
+        assert_eq!(read_frame(&mut bytes).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn empty_and_oversized_frames_end_the_connection() {
+        for len in [0u16, MAX_DATAGRAM as u16 + 1, u16::MAX] {
+            let bytes = len.to_be_bytes();
+            let error = read_frame(&mut bytes.as_slice()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

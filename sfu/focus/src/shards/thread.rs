@@ -1,0 +1,312 @@
+//! One thread: a shard, its sockets, and the loop between them.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use weir_core::shard::{Disposition, Shard, ShardConfig};
+use weir_core::{Route, TransportContext};
+use weir_udp::{Poller, ReceiveBatch, Segments, SendBatch, UdpSocket};
+use weir_units::command::Command;
+use weir_units::event::Event;
+use weir_units::ids::ConferenceId;
+
+use super::metrics::{ShardMetrics, Shell};
+use super::neighbours::Neighbours;
+use super::{Control, Frame};
+
+/// Handed-over datagrams, commands and frames taken in one turn, so that sockets are never kept waiting for long.
+const TURN: usize = 256;
+/// The longest sleep: metrics are to be fresh.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// How often metrics are brought out.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
+
+pub struct Inputs {
+    pub commands: mpsc::Receiver<Command>,
+    pub control: mpsc::Receiver<Control>,
+    pub frames: mpsc::Receiver<Frame>,
+    pub neighbours: Neighbours,
+}
+
+pub struct ShardThread {
+    shard: Shard,
+    sockets: Vec<UdpSocket>,
+    poller: Poller,
+    inputs: Inputs,
+    batch: ReceiveBatch,
+    sender: Sender,
+    conferences: HashMap<ConferenceId, mpsc::Sender<Event>>,
+    metrics: Arc<ShardMetrics>,
+    shell: Shell,
+    next_publish: Instant,
+}
+
+/// Where datagrams leave.
+struct Sender {
+    batch: SendBatch,
+    connections: HashMap<u32, mpsc::Sender<Bytes>>,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one clock of a shard: read once a batch, and before sleeping"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+impl ShardThread {
+    pub fn new(
+        index: u8,
+        context: Arc<TransportContext>,
+        seed: u64,
+        sockets: Vec<UdpSocket>,
+        poller: Poller,
+        inputs: Inputs,
+        metrics: Arc<ShardMetrics>,
+    ) -> io::Result<Self> {
+        for socket in &sockets {
+            poller.watch(socket.as_raw_fd())?;
+        }
+        Ok(Self {
+            shard: Shard::new(&ShardConfig { index }, context, seed),
+            sockets,
+            poller,
+            inputs,
+            batch: ReceiveBatch::default(),
+            sender: Sender { batch: SendBatch::default(), connections: HashMap::new() },
+            conferences: HashMap::new(),
+            metrics,
+            shell: Shell::default(),
+            next_publish: clock(),
+        })
+    }
+
+    pub fn run(mut self) {
+        let mut now = clock();
+        let mut awake_since = now;
+        loop {
+            let mut busy = self.receive(now);
+            busy |= self.take_handed_over(now);
+            busy |= self.take_frames(now);
+            let Some(more) = self.take_control(now) else { return };
+            busy |= more;
+            if self.shard.poll_timeout().is_some_and(|at| at <= now) {
+                self.shard.handle_timeout(now);
+                self.send();
+            }
+            self.report();
+            self.inputs.neighbours.wake();
+            let end = clock();
+            if end >= self.next_publish {
+                self.next_publish = end + PUBLISH_INTERVAL;
+                self.shell.busy += end - awake_since;
+                awake_since = end;
+                self.metrics.publish(self.shard.stats(), &self.shell);
+            }
+            if busy {
+                now = end;
+                continue;
+            }
+            self.shell.busy += end - awake_since;
+            self.sleep(end);
+            now = clock();
+            awake_since = now;
+        }
+    }
+
+    fn sleep(&mut self, now: Instant) {
+        if self.inputs.neighbours.fall_asleep() {
+            let until = self.shard.poll_timeout().map_or(MAX_SLEEP, |at| at.saturating_duration_since(now));
+            if let Err(error) = self.poller.wait(until.min(MAX_SLEEP)) {
+                tracing::error!(%error, "waiting for sockets failed");
+            }
+        }
+        self.inputs.neighbours.stay_awake();
+    }
+
+    /// Takes one batch of every socket and forwards it.
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for socket in 0..self.sockets.len() {
+            match self.batch.receive(&self.sockets[socket]) {
+                Ok(0) => continue,
+                Ok(messages) => {
+                    busy = true;
+                    self.shell.receive_messages += messages as u64;
+                }
+                Err(error) => {
+                    self.shell.receive_errors += 1;
+                    tracing::debug!(%error, "receiving failed");
+                    continue;
+                }
+            }
+            for message in self.batch.messages() {
+                let route = Route::Udp { socket: socket as u8, remote: message.from };
+                for datagram in message.datagrams() {
+                    dispatch(
+                        &mut self.shard,
+                        &mut self.inputs.neighbours,
+                        &mut self.shell,
+                        now,
+                        route,
+                        datagram,
+                    );
+                }
+            }
+            self.flush(now);
+        }
+        busy
+    }
+
+    fn take_handed_over(&mut self, now: Instant) -> bool {
+        let Self { shard, inputs, .. } = self;
+        let taken = inputs.neighbours.receive(TURN, |mut datagram| {
+            let route = datagram.route;
+            // Handed over once and no further: threads that disagree must not play ball.
+            if shard.handle_datagram(now, route, datagram.bytes()) != Disposition::Handled {
+                shard.count_unknown();
+            }
+        });
+        if taken > 0 {
+            self.shell.handed_in += taken as u64;
+            self.flush(now);
+        }
+        taken > 0
+    }
+
+    fn take_frames(&mut self, now: Instant) -> bool {
+        let mut taken = 0;
+        while taken < TURN
+            && let Ok(mut frame) = self.inputs.frames.try_recv()
+        {
+            taken += 1;
+            let Self { shard, inputs, shell, .. } = self;
+            dispatch(shard, &mut inputs.neighbours, shell, now, frame.route, &mut frame.bytes);
+        }
+        if taken > 0 {
+            self.flush(now);
+        }
+        taken > 0
+    }
+
+    /// `None` when told to stop.
+    fn take_control(&mut self, now: Instant) -> Option<bool> {
+        let mut busy = false;
+        while let Ok(control) = self.inputs.control.try_recv() {
+            busy = true;
+            match control {
+                Control::OpenConference { conference, events } => {
+                    self.conferences.insert(conference, events);
+                }
+                Control::CloseConference { conference } => {
+                    self.conferences.remove(&conference);
+                }
+                Control::OpenConnection { connection, frames } => {
+                    self.sender.connections.insert(connection, frames);
+                }
+                Control::CloseConnection { connection } => {
+                    self.sender.connections.remove(&connection);
+                }
+                Control::Stop => {
+                    self.send();
+                    return None;
+                }
+            }
+        }
+        for _ in 0..TURN {
+            let Ok(command) = self.inputs.commands.try_recv() else { break };
+            busy = true;
+            self.shard.handle_command(now, command);
+            self.send();
+        }
+        Some(busy)
+    }
+
+    /// Forwards what came and sends it, until nothing is left.
+    fn flush(&mut self, now: Instant) {
+        while self.shard.flush(now) {
+            self.send();
+        }
+        self.send();
+    }
+
+    fn send(&mut self) {
+        let egress = self.shard.egress();
+        if !egress.is_empty() {
+            self.sender.send(&self.sockets, egress, &mut self.shell);
+            egress.clear();
+        }
+    }
+
+    /// Passes on what the shard has to say.
+    fn report(&mut self) {
+        while let Some((conference, event)) = self.shard.poll_event() {
+            let Some(events) = self.conferences.get(&conference) else { continue };
+            if events.try_send(event).is_err() {
+                if self.shell.events_dropped == 0 {
+                    tracing::warn!(%conference, "a room does not keep up with its events; they are dropped and counted");
+                }
+                self.shell.events_dropped += 1;
+            }
+        }
+        while let Some(route) = self.shard.poll_validated_route() {
+            self.inputs.neighbours.announce(route);
+        }
+    }
+}
+
+fn dispatch(
+    shard: &mut Shard,
+    neighbours: &mut Neighbours,
+    shell: &mut Shell,
+    now: Instant,
+    route: Route,
+    datagram: &mut [u8],
+) {
+    let owner = match shard.handle_datagram(now, route, datagram) {
+        Disposition::Handled => return,
+        Disposition::Elsewhere(owner) => Some(owner),
+        Disposition::Unknown => neighbours.owner(route),
+    };
+    match owner {
+        Some(owner) if neighbours.hand_over(owner, route, datagram) => shell.handed_out += 1,
+        Some(_) => shell.hand_over_dropped += 1,
+        None => shard.count_unknown(),
+    }
+}
+
+impl Sender {
+    fn send(&mut self, sockets: &[UdpSocket], egress: &weir_core::egress::Egress, shell: &mut Shell) {
+        for (index, socket) in sockets.iter().enumerate() {
+            let runs = egress.runs().iter().filter_map(|run| match run.route {
+                Route::Udp { socket, remote } if usize::from(socket) == index => {
+                    Some(Segments { to: remote, bytes: egress.bytes(run), segment: run.segment })
+                }
+                _ => None,
+            });
+            let report = self.batch.send(socket, runs);
+            shell.send_messages += report.messages;
+            shell.datagrams_out += report.datagrams;
+            shell.send_dropped += report.dropped;
+        }
+        for run in egress.runs() {
+            let Route::Tcp { connection, .. } = run.route else { continue };
+            let frames = self.connections.get(&connection);
+            for datagram in run.datagrams(egress.arena()) {
+                let sent =
+                    frames.is_some_and(|frames| frames.try_send(Bytes::copy_from_slice(datagram)).is_ok());
+                if sent {
+                    shell.datagrams_out += 1;
+                } else {
+                    shell.send_dropped += 1;
+                }
+            }
+        }
+    }
+}
