@@ -113,7 +113,7 @@ fn answer_section(writer: &mut Writer, section: &Section) {
                 keep_feedback(&mut lines[0], kind, false);
                 writer.codecs(&lines);
             }
-            writer.extensions(&remote.egress_extensions(kind));
+            writer.extensions(&remote.listed_extensions(kind));
             writer.stream(egress, !egress_has_no_rtx(section));
         }
         (Use::Data, _) => {}
@@ -289,7 +289,7 @@ impl Writer {
             let first = remote.codecs.first().map_or(0, |line| line.payload_type);
             self.media.media_name.formats.push(first.to_string());
         }
-        self.extensions(&remote.egress_extensions(kind));
+        self.extensions(&remote.listed_extensions(kind));
     }
 
     fn value(&mut self, key: &str, text: &str) {

@@ -280,6 +280,13 @@ impl RemoteSection {
         }
     }
 
+    /// What our answer lists on an m-line that carries nothing of the client's. A browser offers on a new m-line only
+    /// the extensions that its first ones agreed on, and simulcast needs these.
+    pub fn listed_extensions(&self, kind: MediaKind) -> ExtensionIds {
+        let ingress = self.ingress_extensions(kind);
+        ExtensionIds { transport_cc: None, audio_level: None, ..ingress }
+    }
+
     /// What we put into packets on an m-line that we send on.
     pub fn egress_extensions(&self, kind: MediaKind) -> ExtensionIds {
         let dependency_descriptor =

@@ -1,0 +1,25 @@
+// Waiting for what must come, and saying what was there instead.
+
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// Until `check` is truthy; its value. Deadlines are generous: they only end what would never come.
+export async function settle(what, check, deadline = 30000) {
+  const end = Date.now() + deadline;
+  let last;
+  for (;;) {
+    try {
+      last = await check();
+      if (last) return last;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > end) {
+      throw new Error(`${what}: not within ${deadline / 1000} s; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
+    }
+    await sleep(50);
+  }
+}
+
+export function expect(condition, what) {
+  if (!condition) throw new Error(what);
+}
