@@ -146,7 +146,9 @@ impl Room {
             let reason = proto::request_response::Reason::UnsupportedType;
             self.refuse(id, reason, "the track's codec is not forwarded here", request);
         }
-        self.take_subscriptions(id, &outcome);
+        if self.participants[&id].subscriber.is_none() {
+            self.take_subscriptions(id, &outcome);
+        }
         // The others' names come before their tracks.
         self.flush_presence();
         let answer = proto::SessionDescription {
