@@ -99,7 +99,6 @@ pub(crate) enum Outcome {
 }
 
 impl Subscription {
-    #[expect(clippy::too_many_arguments, reason = "what a subscription is made of, from one caller")]
     pub fn new(
         id: SubscriptionId,
         peer: u32,
@@ -315,8 +314,8 @@ impl Subscription {
 
     /// Rewrites what is inside and writes the protected packet. `index` is the number for SRTP, `number` the one that
     /// the packet has in its stream.
-    #[expect(clippy::too_many_arguments, reason = "the packet path writes to buffers of its callers")]
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "what a packet is made of, from one caller")]
     fn seal(
         &mut self,
         offer: &Offer<'_>,

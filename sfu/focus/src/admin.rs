@@ -62,14 +62,16 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// Reads the shards' counters when Prometheus asks.
 pub struct ShardCollector {
     shards: Vec<ShardHandle>,
-    counters: Vec<(IntCounterVec, fn(&ShardSnapshot) -> u64)>,
-    gauges: Vec<(IntGaugeVec, fn(&ShardSnapshot) -> u64)>,
+    counters: Vec<(IntCounterVec, Read)>,
+    gauges: Vec<(IntGaugeVec, Read)>,
     dropped: IntCounterVec,
     busy: GaugeVec,
 }
 
+type Read = fn(&ShardSnapshot) -> u64;
+
 /// Name, help, and where the number comes from.
-type Source = (&'static str, &'static str, fn(&ShardSnapshot) -> u64);
+type Source = (&'static str, &'static str, Read);
 
 const COUNTERS: [Source; 19] = [
     ("weir_datagrams_in_total", "Datagrams and TCP frames received.", |shard| shard.stats.datagrams_in),

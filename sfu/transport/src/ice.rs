@@ -146,14 +146,6 @@ impl IceLite {
             now > current.heard + SILENT
         }
     }
-
-    /// Takes a path as validated and selected, for a client that has seen its check answered.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn adopt(&mut self, now: Instant, route: Route) {
-        self.last_heard = Some(now);
-        self.selected = Some(route);
-        self.note(now, route, 0, true);
-    }
 }
 
 pub(crate) fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {

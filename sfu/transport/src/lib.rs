@@ -30,10 +30,7 @@ pub enum Route {
         remote: SocketAddr,
     },
     /// A framed TCP connection ([RFC 4571](https://www.rfc-editor.org/rfc/rfc4571)), numbered by the shell.
-    Tcp {
-        connection: u32,
-        remote: SocketAddr,
-    },
+    Tcp { connection: u32, remote: SocketAddr },
 }
 
 impl Route {

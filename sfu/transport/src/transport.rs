@@ -146,10 +146,9 @@ impl Transport {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.dtls_timeout.is_some_and(|at| at <= now) && !self.failed {
-            if self.dtls.handle_timeout(now).is_err() && !self.handshake_done {
-                self.fail();
-            }
+        let dtls_due = self.dtls_timeout.is_some_and(|at| at <= now) && !self.failed;
+        if dtls_due && self.dtls.handle_timeout(now).is_err() && !self.handshake_done {
+            self.fail();
         }
         if let Some(channels) = &mut self.channels
             && channels.poll_timeout().is_some_and(|at| at <= now)

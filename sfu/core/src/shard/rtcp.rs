@@ -99,7 +99,7 @@ impl Shard {
             && block.last_sender_report == sent
         {
             let held =
-                Duration::from_micros(u64::from(block.delay_since_last_sender_report) * 1_000_000 >> 16);
+                Duration::from_micros((u64::from(block.delay_since_last_sender_report) * 1_000_000) >> 16);
             if let Some(measured) = now.saturating_duration_since(at).checked_sub(held) {
                 let smoothed = peer.round_trip.map_or(measured, |known| (known * 7 + measured) / 8);
                 peer.round_trip = Some(smoothed);

@@ -9,8 +9,16 @@ use super::keys::{Keys, Profile};
 type AesCm = ctr::Ctr128BE<aes::Aes128>;
 
 pub(super) enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
-    Cm { key: [u8; 16], salt: [u8; 14], authentication: hmac::Key },
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; 12],
+    },
+    /// Boxed: its key is a kilobyte, and few peers need it.
+    Cm {
+        key: [u8; 16],
+        salt: [u8; 14],
+        authentication: Box<hmac::Key>,
+    },
 }
 
 /// Bytes of an HMAC-SHA1 tag on the wire.
@@ -34,7 +42,10 @@ impl Cipher {
             Profile::Aes128CmSha1 => Self::Cm {
                 key: *keys.cipher.first_chunk().expect("the profile's key length"),
                 salt: keys.salt,
-                authentication: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &keys.authentication),
+                authentication: Box::new(hmac::Key::new(
+                    hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+                    &keys.authentication,
+                )),
             },
         }
     }

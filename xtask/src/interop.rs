@@ -1,0 +1,63 @@
+//! The interop suite, in a network namespace of its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{setup, shell};
+
+const NAMESPACE: &str = "weir-interop";
+/// Where the focus listens. Native SDKs and Firefox gather no candidates on loopback, and Firefox none without a
+/// default route.
+const ADDRESS: &str = "10.77.0.1";
+
+pub fn run(full: bool, filters: &[String]) -> Result<()> {
+    shell::run("cargo", &["build", "--package", "weir-focus"])?;
+    let target = std::path::absolute(shell::target_directory())?;
+    let weir = target.join("debug/weir");
+    let namespace = Namespace::create()?;
+    let report = target.join("interop.json");
+    let mut suite = Command::new("ip");
+    suite.args(["netns", "exec", NAMESPACE, "node", "interop/suite.mjs", "--address", ADDRESS]);
+    suite.arg("--weir").arg(&weir).arg("--python").arg(setup::python()).arg("--report").arg(&report);
+    if full {
+        suite.arg("--full");
+    }
+    suite.args(filters);
+    let result = shell::run_with(&mut suite);
+    drop(namespace);
+    result
+}
+
+struct Namespace;
+
+impl Namespace {
+    fn create() -> Result<Self> {
+        if Path::new("/run/netns").join(NAMESPACE).exists() {
+            shell::run("ip", &["netns", "del", NAMESPACE])?; // left by a run that was killed
+        }
+        shell::run("ip", &["netns", "add", NAMESPACE]).context("network namespaces need root")?;
+        let created = Self;
+        let address = format!("{ADDRESS}/24");
+        for command in [
+            "link set lo up",
+            "link add weir0 type veth peer name weir1",
+            &format!("addr add {address} dev weir0"),
+            "link set weir0 up",
+            "link set weir1 up",
+            "route add default via 10.77.0.254 dev weir0",
+        ] {
+            let mut ip = Command::new("ip");
+            ip.args(["-n", NAMESPACE]).args(command.split(' '));
+            shell::run_with(&mut ip)?;
+        }
+        Ok(created)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = shell::run("ip", &["netns", "del", NAMESPACE]);
+    }
+}
