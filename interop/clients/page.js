@@ -32,7 +32,7 @@ const commands = {
     if (passphrase) {
       const keyProvider = new lk.ExternalE2EEKeyProvider();
       await keyProvider.setKey(passphrase);
-      settings.encryption = { keyProvider, worker: new Worker('/e2ee-worker.js') };
+      settings.encryption = { keyProvider, worker: new Worker(`/e2ee-worker.js${location.search}`) };
     }
     const r = new lk.Room(settings);
     room.r = r;
@@ -197,6 +197,15 @@ const commands = {
     const client = room.r.engine.client;
     (client.ws ?? client.signalWriter)?.close?.();
     return {};
+  },
+
+  // Of the path in use.
+  async localPort() {
+    const pc = room.r.engine.pcManager.publisher;
+    const stats = [...(await pc.getStats()).values()];
+    const transport = stats.find((entry) => entry.type === 'transport');
+    const pair = stats.find((entry) => entry.id === transport?.selectedCandidatePairId);
+    return stats.find((entry) => entry.id === pair?.localCandidateId)?.port;
   },
 
   async simulate({ scenario }) {

@@ -18,14 +18,16 @@ async function bundle(client) {
 export async function serve() {
   const scripts = { current: await bundle('livekit-client'), dual: await bundle('livekit-client-2.16') };
   const html = fs.readFileSync(here('../clients/page.html'));
-  const worker = fs.readFileSync(here('../node_modules/livekit-client/dist/livekit-client.e2ee.worker.js'));
+  // The worker speaks with its own version only.
+  const worker = (client) => fs.readFileSync(here(`../node_modules/${client}/dist/livekit-client.e2ee.worker.js`));
+  const workers = { current: worker('livekit-client'), dual: worker('livekit-client-2.16') };
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     const version = searchParams.get('version') ?? request.headers.referer?.match(/version=(\w+)/)?.[1] ?? 'current';
     const [type, body] = {
       '/': ['text/html', html],
       '/page.js': ['text/javascript', scripts[version]],
-      '/e2ee-worker.js': ['text/javascript', worker],
+      '/e2ee-worker.js': ['text/javascript', workers[version]],
     }[pathname] ?? ['text/plain', ''];
     response.setHeader('content-type', `${type}; charset=utf-8`);
     response.end(body);

@@ -1,0 +1,45 @@
+// Bad lines.
+import { execFileSync } from 'node:child_process';
+import { expect, sleep } from '../lib/wait.mjs';
+
+const rule = (action) => execFileSync('iptables', [
+  action, 'INPUT', '-i', 'lo', '-p', 'udp', '-m', 'statistic', '--mode', 'random', '--probability', '0.03', '-j', 'DROP',
+]);
+
+export default [
+  {
+    name: '3 % random loss both ways: residual loss under 0.1 %, retransmissions under twice the loss',
+    async run({ clients, room, focus, note }) {
+      const alice = await clients.join('chromium', 'alice', room);
+      const bob = await clients.join('chromium', 'bob', room);
+      await alice.do('publish', { source: 'camera' });
+      await bob.plays('alice', 'video', { frames: 60 });
+      const counters = ['weir_rtp_in_total', 'weir_rtp_out_total', 'weir_recovered_total', 'weir_lost_total', 'weir_nacks_out_total', 'weir_retransmitted_total'];
+      const read = async () => Object.fromEntries(await Promise.all(counters.map(async (name) => [name, await focus.metric(name)])));
+      const [counted, tracked] = [await read(), await bob.track('alice', 'video')];
+      rule('-A');
+      try {
+        await sleep(30000);
+      } finally {
+        rule('-D');
+      }
+      await sleep(2000);
+      const after = await read();
+      const now = await bob.track('alice', 'video');
+      const grown = Object.fromEntries(counters.map((name) => [name, after[name] - counted[name]]));
+      const upLost = grown.weir_recovered_total + grown.weir_lost_total;
+      const upResidual = grown.weir_lost_total / grown.weir_rtp_in_total;
+      const received = now.packets - tracked.packets;
+      const downResidual = Math.max(0, now.lost - tracked.lost) / received;
+      const downLost = 0.03 * grown.weir_rtp_out_total;
+      note(`up: ${upLost} lost of ${grown.weir_rtp_in_total}, ${grown.weir_nacks_out_total} asked for, residual ${(100 * upResidual).toFixed(3)} %`);
+      note(`down: about ${Math.round(downLost)} lost of ${grown.weir_rtp_out_total}, ${grown.weir_retransmitted_total} sent again, residual ${(100 * downResidual).toFixed(3)} %`);
+      expect(upLost > 20 && grown.weir_retransmitted_total > 20, 'there was loss');
+      expect(upResidual < 0.001, `up: residual loss ${upResidual}`);
+      expect(downResidual < 0.001, `down: residual loss ${downResidual}`);
+      expect(grown.weir_retransmitted_total < 2 * downLost, 'down: retransmissions under twice the loss');
+      expect(grown.weir_nacks_out_total < 2 * upLost, 'up: requests under twice the loss');
+      await bob.plays('alice', 'video');
+    },
+  },
+];
