@@ -9,7 +9,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 async function bundle(client) {
   const result = await build({
     entryPoints: [here('../clients/page.js')],
-    bundle: true, write: false, format: 'iife', target: 'es2022', logLevel: 'error',
+    absWorkingDir: here('..'), bundle: true, write: false, format: 'iife', target: 'es2022', logLevel: 'error',
     alias: { 'livekit-client': client },
   });
   return result.outputFiles[0].text;

@@ -1,5 +1,5 @@
 // What tokens allow, and how refusals look.
-import { AccessToken } from 'livekit-server-sdk';
+import { AccessToken, TrackSource } from 'livekit-server-sdk';
 import { KEY, SECRET } from '../lib/focus.mjs';
 import { expect, settle, sleep } from '../lib/wait.mjs';
 
@@ -68,7 +68,7 @@ export default [
   {
     name: 'only the granted sources may be published',
     async run({ clients, room }) {
-      const alice = await clients.join('chromium', 'alice', room, { grant: { canPublish: true, canPublishSources: ['camera'] } });
+      const alice = await clients.join('chromium', 'alice', room, { grant: { canPublish: true, canPublishSources: [TrackSource.CAMERA] } });
       await alice.do('publish', { source: 'camera' });
       const refused = await alice.call('publish', { source: 'microphone' });
       expect(refused.error, 'the microphone is refused');

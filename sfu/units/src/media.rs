@@ -140,6 +140,22 @@ pub struct ExtensionIds {
     pub dependency_descriptor: Option<u8>,
 }
 
+impl ExtensionIds {
+    /// These, and of `others` what is missing here: an id means the same on every m-line of a bundle, but not every
+    /// m-line has all.
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            mid: self.mid.or(others.mid),
+            rid: self.rid.or(others.rid),
+            repaired_rid: self.repaired_rid.or(others.repaired_rid),
+            transport_cc: self.transport_cc.or(others.transport_cc),
+            abs_send_time: self.abs_send_time.or(others.abs_send_time),
+            audio_level: self.audio_level.or(others.audio_level),
+            dependency_descriptor: self.dependency_descriptor.or(others.dependency_descriptor),
+        }
+    }
+}
+
 /// One RTP stream of a publication as it was announced.
 ///
 /// Without a RID or an SSRC the stream is found by the MID header extension, or by the payload type alone.

@@ -154,7 +154,8 @@ impl Shard {
         let Some(&peer_index) = self.model.peer_ids.get(&peer_id) else { return };
         if let Some(&publication) = self.model.publication_ids.get(&id) {
             // Negotiated again: ids and payload types may have moved, the streams go on.
-            self.model.peers[peer_index as usize].extensions = media.extensions;
+            let peer = &mut self.model.peers[peer_index as usize];
+            peer.extensions = media.extensions.or(peer.extensions);
             self.model.publications[publication as usize].media.formats = media.formats;
             return;
         }
@@ -164,7 +165,7 @@ impl Shard {
         let publication = Publication::new(id, peer_index, conference, media);
         let publication = self.model.publications.insert(publication) as u32;
         self.model.publication_ids.insert(id, publication);
-        peer.extensions = extensions;
+        peer.extensions = extensions.or(peer.extensions);
         peer.publications.push(publication);
         peer.lines.retain(|line| line.mid != mid);
         peer.lines.push(Line { mid, publication });
