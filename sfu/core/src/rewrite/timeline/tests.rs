@@ -207,13 +207,14 @@ fn frames_sent_out_of_display_order_pass() {
 fn a_stretch_long_past_is_forgotten_rather_than_guessed() {
     let begin = start();
     let mut timeline = a_second_of_a(begin);
-    for switch in 0..10 {
+    let switches = MAX_PAST as u64 + 2;
+    for switch in 0..switches {
         let now = begin + ms(1050 + switch * 40);
         timeline.start(now, 131 + switch, 5, None, None);
         timeline.forward(now, 131 + switch, 5);
     }
     assert_eq!(timeline.at(120, 7), None);
-    assert!(timeline.at(139, 7).is_some());
+    assert!(timeline.at(130 + switches, 7).is_some());
 }
 
 proptest! {
