@@ -7,7 +7,7 @@ use weir_units::ids::{ConferenceId, PublicationId};
 use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
 
 use crate::ingress::activity::Activity;
-use crate::ingress::nack::LossRegister;
+use crate::ingress::nack::{LossCounts, LossRegister};
 use crate::ingress::stats::{ReceiverStats, SenderClock};
 use crate::key_frames::KeyFrameRequests;
 use crate::ring::PacketRing;
@@ -34,6 +34,8 @@ pub(crate) struct EncodingState {
     pub ssrc: Option<u32>,
     pub ring: PacketRing,
     pub losses: LossRegister,
+    /// What of the register's totals the shard has counted.
+    pub counted: LossCounts,
     pub stats: ReceiverStats,
     pub key_frames: KeyFrameRequests,
     /// Whether it flows.
@@ -123,6 +125,7 @@ impl EncodingState {
             ssrc: None,
             ring: PacketRing::new(kind),
             losses: LossRegister::new(kind),
+            counted: LossCounts::default(),
             stats: ReceiverStats::new(kind),
             key_frames: KeyFrameRequests::default(),
             activity: Activity::default(),
@@ -141,6 +144,7 @@ impl EncodingState {
         }
         self.ssrc = Some(ssrc);
         self.losses = LossRegister::new(kind);
+        self.counted = LossCounts::default();
         self.stats = ReceiverStats::new(kind);
         self.report = None;
         self.structure = None;

@@ -156,6 +156,10 @@ impl Shard {
             let wanted = publication.media.nack;
             let state = &mut publication.encodings[usize::from(encoding)];
             let count = state.losses.poll(now, round_trip, &mut missing);
+            let (before, after) = (state.counted, state.losses.counts());
+            self.out.stats.recovered += after.recovered - before.recovered;
+            self.out.stats.lost += after.given_up - before.given_up;
+            state.counted = after;
             let (Some(ssrc), true) = (state.ssrc, wanted && count > 0) else { return };
             let mut numbers = [0; MAX_NACKED];
             for (number, missing) in numbers.iter_mut().zip(&missing[..count]) {
