@@ -78,7 +78,7 @@ export default [
     name: 'speakers are named',
     async run({ clients, room }) {
       // A steady tone: Chromium's fake microphone beeps too briefly to count as speech.
-      const alice = await clients.join('node', 'alice', room);
+      const alice = await clients.join('python', 'alice', room);
       const viewers = [await clients.join('chromium', 'bob', room), await clients.join('chromium-dual', 'carol', room)];
       const { sid } = await alice.do('publish', { source: 'microphone' });
       for (const viewer of viewers) await viewer.event('speakers', (event) => event.who.includes('alice'));
