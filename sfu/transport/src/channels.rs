@@ -90,19 +90,22 @@ struct Channel {
 /// SCTP needs addresses to tell associations apart; inside DTLS there is one, so any will do.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5_000);
 
+fn transport_config(max_message: u32) -> TransportConfig {
+    TransportConfig::default()
+        .with_max_send_message_size(MAX_MESSAGE_BYTES.max(max_message))
+        .with_max_receive_message_size(MAX_MESSAGE_BYTES)
+        .with_max_receive_buffer_size(RECEIVE_WINDOW)
+        .with_max_num_inbound_streams(u16::MAX)
+        .with_max_num_outbound_streams(u16::MAX)
+        .with_rto_initial_ms(INITIAL_TIMEOUT_MS)
+        .with_rto_min_ms(MIN_TIMEOUT_MS)
+        .with_rto_max_ms(MAX_TIMEOUT_MS)
+}
+
 impl Channels {
     pub fn new(is_dtls_client: bool, max_message: u32) -> Self {
-        let transport = TransportConfig::default()
-            .with_max_send_message_size(MAX_MESSAGE_BYTES.max(max_message))
-            .with_max_receive_message_size(MAX_MESSAGE_BYTES)
-            .with_max_receive_buffer_size(RECEIVE_WINDOW)
-            .with_max_num_inbound_streams(u16::MAX)
-            .with_max_num_outbound_streams(u16::MAX)
-            .with_rto_initial_ms(INITIAL_TIMEOUT_MS)
-            .with_rto_min_ms(MIN_TIMEOUT_MS)
-            .with_rto_max_ms(MAX_TIMEOUT_MS);
         let mut server = ServerConfig::default();
-        server.transport = Arc::new(transport);
+        server.transport = Arc::new(transport_config(max_message));
         let mut config = EndpointConfig::new();
         config.max_payload_size(CHUNK_PAYLOAD);
         Self {
@@ -137,6 +140,15 @@ impl Channels {
         {
             association.handle_timeout(now);
         }
+        self.drive(now);
+    }
+
+    /// Begins the association, as clients do; we wait for theirs.
+    #[cfg(feature = "testing")]
+    pub fn associate(&mut self, now: Instant) {
+        let mut config = sctp_proto::ClientConfig::new();
+        config.transport = Arc::new(transport_config(self.max_message));
+        self.association = self.endpoint.connect(config, PEER).ok();
         self.drive(now);
     }
 

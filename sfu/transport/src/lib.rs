@@ -13,6 +13,8 @@ mod context;
 mod dcep;
 mod ice;
 pub mod srtp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 
 pub use channels::{MAX_MESSAGE_BYTES, SendOutcome};

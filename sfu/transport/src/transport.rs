@@ -193,6 +193,15 @@ impl Transport {
         outcome
     }
 
+    /// Begins the SCTP association, as clients do.
+    #[cfg(feature = "testing")]
+    pub(crate) fn associate(&mut self, now: Instant) {
+        if let Some(channels) = &mut self.channels {
+            channels.associate(now);
+        }
+        self.pump(now);
+    }
+
     /// Tells the peer that nothing more comes.
     pub fn close(&mut self, now: Instant) {
         if self.handshake_done && self.dtls.close().is_ok() {
