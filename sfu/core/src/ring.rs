@@ -101,7 +101,8 @@ pub struct PacketRing {
     /// Where the next record goes; never decreases.
     position: u64,
     latest: Option<u64>,
-    key_frame: Option<u64>,
+    /// Where the newest key frame begins, and its timestamp.
+    key_frame: Option<(u64, u32)>,
 }
 
 impl PacketRing {
@@ -160,8 +161,8 @@ impl PacketRing {
             descriptor_len: dependency_descriptor.len() as u16,
         });
         self.latest = Some(latest);
-        if meta.info.key_frame_start && self.key_frame.is_none_or(|key| key < meta.sequence) {
-            self.key_frame = Some(meta.sequence);
+        if meta.info.key_frame_start {
+            self.note_key_frame(meta.sequence, meta.timestamp);
         }
         Inserted::New
     }
@@ -192,8 +193,7 @@ impl PacketRing {
     /// The number of the first packet of the newest key frame, while all of that frame that should have come is
     /// still held. Walks the frame: for joiners, not for every packet.
     pub fn last_key_frame(&self) -> Option<u64> {
-        let start = self.key_frame?;
-        let timestamp = self.get(start)?.meta.timestamp;
+        let (start, timestamp) = self.key_frame?;
         for sequence in start..=self.latest? {
             match self.get(sequence) {
                 Some(packet) if packet.meta.timestamp != timestamp => break,
@@ -212,6 +212,15 @@ impl PacketRing {
     /// Bytes of memory owned.
     pub fn memory(&self) -> usize {
         self.arena.capacity() + self.slots.capacity() * size_of::<Option<Slot>>()
+    }
+
+    /// Several packets of a frame may look like its beginning (H.264's parameter sets and first slice): the first is.
+    fn note_key_frame(&mut self, sequence: u64, timestamp: u32) {
+        self.key_frame = match self.key_frame {
+            Some((known, at)) if at == timestamp => Some((known.min(sequence), at)),
+            Some((known, at)) if known > sequence => Some((known, at)),
+            _ => Some((sequence, timestamp)),
+        };
     }
 
     fn index(&self, sequence: u64) -> usize {

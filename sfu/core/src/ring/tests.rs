@@ -135,6 +135,16 @@ fn an_older_key_frame_that_comes_late_does_not_replace_a_newer() {
 }
 
 #[test]
+fn a_key_frame_begins_with_the_first_packet_that_looks_like_its_beginning() {
+    let (mut ring, now) = (PacketRing::new(MediaKind::Video), start());
+    ring.insert(meta(now, FIRST + 1, 9000, true), &[0x7c, 0x85], &[]);
+    assert_eq!(ring.last_key_frame(), Some(FIRST + 1));
+    ring.insert(meta(now, FIRST, 9000, true), &[0x67], &[]);
+    ring.insert(meta(now, FIRST + 2, 9000, true), &[0x7c, 0x85], &[]);
+    assert_eq!(ring.last_key_frame(), Some(FIRST), "parameter sets come before the slice");
+}
+
+#[test]
 fn a_jump_of_the_numbers_leaves_nothing_stale() {
     let (mut ring, now) = (PacketRing::new(MediaKind::Video), start());
     insert(&mut ring, now, FIRST, 10);
