@@ -154,7 +154,8 @@ impl Selector {
         let encoding = self.target_encoding(target);
         match &self.current {
             Some(current) if current.encoding == encoding => {
-                (self.mode == Mode::Layered && target.spatial >= current.spatial_cut).then_some(encoding)
+                let is_cut = current.spatial_cut != UNCUT && target.spatial >= current.spatial_cut;
+                (self.mode == Mode::Layered && is_cut).then_some(encoding)
             }
             _ => Some(encoding),
         }
