@@ -257,6 +257,8 @@ impl Subscription {
     ) -> bool {
         let Some(timestamp) = self.timeline.forward(now, number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
+        // Without a retransmission stream the packet may go again under its number, and then without padding.
+        let may_pad = self.rtx_ssrc.is_some() && format.rtx_payload_type.is_some();
         let fixed = FixedHeader {
             marker,
             payload_type: format.payload_type,
@@ -264,7 +266,7 @@ impl Subscription {
             timestamp,
             ssrc: self.ssrc,
             has_extension: false,
-            has_padding: offer.padding > 0,
+            has_padding: offer.padding > 0 && may_pad,
         };
         let Some(len) = self.seal(offer, number, fixed, number, &[], way, egress) else { return false };
         self.sent.packets = self.sent.packets.wrapping_add(1);
@@ -300,7 +302,12 @@ impl Subscription {
             has_padding: false,
         };
         let (Some(rtx_ssrc), Some(rtx_payload_type)) = (self.rtx_ssrc, format.rtx_payload_type) else {
-            // Without a retransmission stream the same packet goes again; its number makes it the same to SRTP.
+            // Without a retransmission stream the same packet goes again under the same number. It must be the same to
+            // the bit: a second plaintext under one number of the cipher would give both away. Where the marker depends
+            // on the layer of the moment, nobody knows what it was.
+            if offer.facts.frame_end && !offer.facts.marker {
+                return false;
+            }
             return self.seal(offer, number, fixed, number, &[], way, egress).is_some();
         };
         fixed.ssrc = rtx_ssrc;
