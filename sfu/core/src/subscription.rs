@@ -194,6 +194,7 @@ impl Subscription {
                 self.restart = true;
                 return Outcome::NotSent;
             }
+            None if facts.is_padding => Decision::Drop,
             None if std::mem::take(&mut self.restart) => Decision::Start { marker: facts.marker },
             None => Decision::Forward { marker: facts.marker },
         };

@@ -97,7 +97,7 @@ impl Shard {
             &Packet { meta, payload, dependency_descriptor: descriptor },
             format.codec,
         );
-        if info.frame_start.unwrap_or(true) {
+        if info.frame_start.unwrap_or(true) && !facts.is_padding {
             encoding.activity.on_frame(now);
         }
         if facts.key_frame_start {
