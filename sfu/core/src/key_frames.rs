@@ -7,26 +7,31 @@ use std::time::{Duration, Instant};
 /// earlier one. Longer would prolong a frozen picture when the request or the frame was lost.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A wish holds for so long. Who waits to switch says so again at every look at the layers, which are closer together;
+/// a receiver that cannot decode asks again by itself. Without an end, an encoding that stopped would be asked for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequests {
-    wanted: bool,
+    wanted_until: Option<Instant>,
     asked: Option<Instant>,
 }
 
 impl KeyFrameRequests {
     /// Somebody cannot go on without a key frame.
-    pub fn want(&mut self) {
-        self.wanted = true;
+    pub fn want(&mut self, now: Instant) {
+        self.wanted_until = Some(now + PATIENCE);
     }
 
     /// A key frame came: nobody waits any more. Who still does will say so at the next packet.
     pub fn on_key_frame(&mut self) {
-        self.wanted = false;
+        self.wanted_until = None;
     }
 
     /// Whether to send a request now. Asks again while it is wanted and the last was long enough ago.
     pub fn poll(&mut self, now: Instant) -> bool {
-        let due = self.wanted && self.due().is_none_or(|at| now >= at);
+        let is_wanted = self.wanted_until.is_some_and(|until| now < until);
+        let due = is_wanted && self.due().is_none_or(|at| now >= at);
         if due {
             self.asked = Some(now);
         }
@@ -35,7 +40,7 @@ impl KeyFrameRequests {
 
     /// When to [`Self::poll`] again, while somebody waits for what was asked for.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.due().filter(|_| self.wanted)
+        self.due().filter(|due| self.wanted_until.is_some_and(|until| *due < until))
     }
 
     fn due(&self) -> Option<Instant> {
@@ -52,12 +57,27 @@ mod tests {
         let start = crate::testing::start();
         let mut requests = KeyFrameRequests::default();
         assert!(!requests.poll(start));
-        requests.want();
-        requests.want();
+        requests.want(start);
+        requests.want(start);
         assert!(requests.poll(start));
         assert!(!requests.poll(start + MIN_INTERVAL / 2));
         assert!(requests.poll(start + MIN_INTERVAL));
         requests.on_key_frame();
         assert!(!requests.poll(start + 2 * MIN_INTERVAL));
+    }
+
+    #[test]
+    fn a_wish_that_nobody_renews_ends() {
+        let start = crate::testing::start();
+        let mut requests = KeyFrameRequests::default();
+        requests.want(start);
+        let (mut now, mut count) = (start, 0);
+        while requests.poll(now) {
+            count += 1;
+            let Some(retry) = requests.retry_at() else { break };
+            now = retry;
+        }
+        assert_eq!(count, 4);
+        assert_eq!(requests.retry_at(), None);
     }
 }

@@ -102,7 +102,7 @@ impl Shard {
                 && let Some(encoding) = publication.encodings.get_mut(usize::from(encoding))
                 && model.peers[subscription.peer as usize].is_connected()
             {
-                encoding.key_frames.want();
+                encoding.key_frames.want(now);
             }
         }
         self.request_key_frames(now, index);

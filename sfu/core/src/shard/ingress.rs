@@ -71,7 +71,7 @@ impl Shard {
             (encoding.base + opened.index, payload)
         };
         if encoding.losses.on_packet(now, sequence, is_retransmission) == Seen::Outage && is_video {
-            encoding.key_frames.want();
+            encoding.key_frames.want(now);
         }
         let descriptor = extensions.dependency_descriptor.map_or(&[][..], |range| range.of(packet));
         if let Some(structure) = TemplateStructure::attached_to(descriptor) {

@@ -116,7 +116,7 @@ impl Shard {
         if let Some(encoding) = encoding.or(subscription.wants_key_frame()) {
             let publication = &mut self.model.publications[source as usize];
             if let Some(encoding) = publication.encodings.get_mut(usize::from(encoding)) {
-                encoding.key_frames.want();
+                encoding.key_frames.want(now);
             }
             self.request_key_frames(now, source);
         }
@@ -125,6 +125,9 @@ impl Shard {
     /// Sends the key-frame requests that are due for a publication.
     pub(super) fn request_key_frames(&mut self, now: Instant, index: u32) {
         let Some(publication) = self.model.publications.get_mut(index as usize) else { return };
+        if publication.muted {
+            return; // there is nothing to make a key frame of
+        }
         let owner = publication.peer;
         let mut media = [None; weir_units::media::MAX_ENCODINGS];
         for (slot, encoding) in media.iter_mut().zip(&mut publication.encodings) {

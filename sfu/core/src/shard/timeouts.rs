@@ -102,14 +102,16 @@ impl Shard {
     fn handle_publication_timeout(&mut self, now: Instant, peer: u32, index: u32) -> Instant {
         let mut next = now + QUALITY_INTERVAL;
         let publication = &self.model.publications[index as usize];
-        if publication.is_video() && !publication.subscribers.is_empty() && !publication.muted {
+        let is_watched = publication.is_video() && !publication.subscribers.is_empty() && !publication.muted;
+        if is_watched {
             self.check_layers(now, index);
             next = now + LAYER_CHECK_INTERVAL;
         }
         for encoding in 0..self.model.publications[index as usize].encodings.len() {
             self.nack_due(now, peer, index, encoding as u8);
             let entry = &self.model.publications[index as usize].encodings[encoding];
-            for at in [entry.losses.next_timeout(), entry.key_frames.retry_at()].into_iter().flatten() {
+            let retry_at = entry.key_frames.retry_at().filter(|_| is_watched);
+            for at in [entry.losses.next_timeout(), retry_at].into_iter().flatten() {
                 next = next.min(at.max(now + Duration::from_millis(1)));
             }
         }
