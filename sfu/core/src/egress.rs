@@ -11,8 +11,8 @@ use weir_transport::Route;
 /// Bytes the arena holds. Small enough to stay in a second-level cache between sealing and sending; the shell sends
 /// and clears it several times a batch when a conference is large.
 pub const ARENA_BYTES: usize = 512 * 1024;
-/// Runs the arena holds: what one `sendmmsg` takes well.
-pub const MAX_RUNS: usize = 64;
+/// Runs the arena holds: as many as it holds of the largest datagrams, so that in general bytes are the bound.
+pub const MAX_RUNS: usize = 352;
 /// The most datagrams in a run: the kernel's `UDP_MAX_SEGMENTS` was 64 before Linux 6.9.
 pub const MAX_SEGMENTS: usize = 64;
 /// The most bytes in a run: an IPv4 datagram's payload, with room for headers.
@@ -49,10 +49,9 @@ impl Default for Egress {
 }
 
 impl Egress {
-    /// Whether `datagrams` more of the largest size, to one route, surely fit.
+    /// Whether `datagrams` more surely fit, though each be of the largest size and a run of its own.
     pub fn has_room_for(&self, datagrams: usize) -> bool {
-        self.runs.len() + datagrams.div_ceil(MAX_SEGMENTS) + 2 <= MAX_RUNS
-            && self.used + datagrams * MAX_DATAGRAM <= ARENA_BYTES
+        self.runs.len() + datagrams <= MAX_RUNS && self.used + datagrams * MAX_DATAGRAM <= ARENA_BYTES
     }
 
     /// Lets `write` fill the next datagram, which joins the last run if it can. `write` gets [`MAX_DATAGRAM`] bytes

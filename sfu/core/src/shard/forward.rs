@@ -6,6 +6,7 @@ use weir_units::event::Event;
 use weir_units::media::{Codec, Layer};
 
 use super::{Cursor, Model, Outbox, Pending, Shard};
+use crate::egress::{ARENA_BYTES, MAX_DATAGRAM, MAX_RUNS};
 use crate::publication::Publication;
 use crate::subscription::{Offer, Outcome, Subscription, Way, facts};
 
@@ -15,6 +16,11 @@ const MAX_PADDING: usize = 4;
 /// The longest replay for somebody who joins: a key frame and the second after it. Longer floods a thin line, and a
 /// key-frame request is the better answer.
 const MAX_REPLAY: u64 = 160;
+/// Packets of a publication that go to one subscriber before the next has its turn. With a replay on top they fit into
+/// an empty arena, so a batch of any size loses nothing; fewer would cut runs short.
+const MAX_GROUP: usize = 128;
+const _: () = assert!((MAX_GROUP + MAX_REPLAY as usize) * MAX_DATAGRAM <= ARENA_BYTES);
+const _: () = assert!(MAX_GROUP + MAX_REPLAY as usize <= MAX_RUNS);
 
 impl Shard {
     /// Forwards what the batch brought. Says whether something is left because the arena is full: send, clear, and
@@ -27,15 +33,15 @@ impl Shard {
         while let Some(first) = self.pending.get(self.cursor.group) {
             let index = first.publication;
             let rest = &mut self.pending[self.cursor.group..];
-            let len = rest.iter().take_while(|packet| packet.publication == index).count();
+            let len = rest.iter().take_while(|packet| packet.publication == index).take(MAX_GROUP).count();
             let group = &mut rest[..len];
             if let Some(publication) = self.model.publications.get(index as usize) {
+                let room = len + longest_replay(publication, group);
                 if self.cursor.subscriber == 0 {
                     plan_padding(publication, group);
                 }
                 while let Some(&subscription) = publication.subscribers.get(self.cursor.subscriber) {
-                    // A new stretch may bring as many packets again from the ring.
-                    if !self.out.egress.has_room_for(2 * len) && !self.out.egress.is_empty() {
+                    if !self.out.egress.has_room_for(room) && !self.out.egress.is_empty() {
                         return true;
                     }
                     self.cursor.subscriber += 1;
@@ -204,6 +210,16 @@ fn forward_group(
         }
         note_started(publication, subscription, out);
     }
+}
+
+/// How many packets [`follow`] may add to a group for one subscriber.
+fn longest_replay(publication: &Publication, group: &[Pending]) -> usize {
+    let starts = group.iter().filter(|packet| packet.facts.key_frame_start);
+    let overtaken = starts.filter_map(|packet| {
+        let latest = publication.encodings[usize::from(packet.encoding)].ring.latest()?;
+        Some(latest.saturating_sub(packet.sequence))
+    });
+    overtaken.max().unwrap_or(0).min(MAX_REPLAY) as usize
 }
 
 /// A stretch began with a packet that others had overtaken: they follow from the ring.
