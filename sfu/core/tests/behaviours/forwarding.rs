@@ -2,7 +2,7 @@
 
 use weir_units::event::Event;
 
-use super::common::{Shape, Stage, secs};
+use super::common::{Shape, Stage, ms, secs};
 
 #[test]
 fn every_subscriber_gets_every_picture() {
@@ -28,4 +28,65 @@ fn every_subscriber_gets_every_picture() {
         }
         assert!(stage.has_event(&Event::PublicationStarted { publication }));
     }
+}
+
+#[test]
+fn a_late_joiner_gets_a_picture_at_once_and_nobody_is_asked_for_one() {
+    for shape in [Shape::vp8(), Shape::h264(), Shape::vp9_svc(), Shape::av1_svc()] {
+        let mut stage = Stage::new(2);
+        let publisher = stage.join();
+        let publication = stage.publish(publisher, shape);
+        stage.run(ms(300));
+        let joiner = stage.join();
+        let asked = stage.source(publication).streams[0].requests.len();
+        let joined = stage.now;
+        let subscription = stage.subscribe(joiner, publication);
+        stage.run(ms(1_000));
+        let playback = stage.playback(subscription);
+        playback.assert_seamless();
+        let first = playback.frames.iter().find(|frame| frame.is_decoded).unwrap();
+        assert_eq!(first.at, joined + stage.line.delay, "one way, and no waiting for the publisher");
+        assert_eq!(stage.source(publication).streams[0].requests.len(), asked);
+    }
+}
+
+#[test]
+fn numbers_go_on_across_their_wraps() {
+    let mut stage = Stage::new(3);
+    stage.line.jitter = ms(15);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let stream = &mut stage.source(publication).streams[0];
+    (stream.sequence, stream.rtx_sequence) = (65_400, 65_500);
+    stream.timestamp_base = 90_000_u32.wrapping_neg();
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    (stage.line.loss_up, stage.line.loss_down) = (0.05, 0.05);
+    stage.run(secs(20));
+    (stage.line.loss_up, stage.line.loss_down) = (0.0, 0.0);
+    stage.run(secs(2));
+    let playback = stage.playback(subscription);
+    playback.assert_seamless();
+    assert!(stage.source(publication).streams[0].sequence > 65_536 + 1_000);
+}
+
+#[test]
+fn egress_numbers_go_on_across_a_rollover() {
+    let mut stage = Stage::new(4);
+    let publisher = stage.join();
+    let shape = Shape { layers: vec![(100, 100)], interval: ms(10), ..Shape::vp8() };
+    let publication = stage.publish(publisher, shape);
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    (stage.line.loss_up, stage.line.loss_down) = (0.01, 0.01);
+    stage.run(secs(9));
+    (stage.line.loss_up, stage.line.loss_down) = (0.0, 0.0);
+    stage.run(secs(1));
+    let receiver = stage.receiver(subscription);
+    assert!(*receiver.packets.keys().last().unwrap() > 70_000, "it wrapped");
+    let packets = receiver.packets.len();
+    let playback = stage.playback(subscription);
+    assert!(playback.faults.is_empty(), "{}", playback.faults[0]);
+    // The ring holds a tenth of a second of this flood; not every second repair comes in time.
+    assert!(playback.missing.len() * 1_000 < packets, "{:?}", playback.missing);
 }

@@ -13,6 +13,5 @@ pub mod receiver;
 pub mod source;
 pub mod stage;
 
-pub use playback::Playback;
 pub use source::Shape;
-pub use stage::{Line, Stage, ms, secs};
+pub use stage::{Stage, ms, secs};

@@ -39,8 +39,10 @@ pub struct Shape {
     pub temporal_layers: u8,
     pub interval: Duration,
     pub nack: bool,
-    /// Bytes by which packets of one frame differ.
+    /// Bytes by which the packets of one frame differ, or those of successive frames of one packet.
     pub ragged: usize,
+    /// Bytes by which each frame is longer than the one before, for eight frames; then it starts over.
+    pub growth: usize,
 }
 
 impl Shape {
@@ -54,6 +56,7 @@ impl Shape {
             interval: Duration::from_micros(33_333),
             nack: true,
             ragged: 1,
+            growth: 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl Shape {
             interval: Duration::from_millis(20),
             nack: true,
             ragged: 0,
+            growth: 0,
         }
     }
 
@@ -310,7 +314,9 @@ impl Source {
                     is_layer_sync: temporal > 0 && needs[0].map(|need| need.1) == stream.last[s][0],
                 };
                 // libwebrtc makes the last packets of a frame a byte longer.
-                let len = size + if index * 2 >= count { shape.ragged } else { 0 };
+                let is_longer = if count == 1 { number.is_multiple_of(2) } else { index >= count / 2 };
+                let len =
+                    size + shape.growth * (number as usize % 8) + if is_longer { shape.ragged } else { 0 };
                 let descriptor = match shape.codec {
                     Codec::Av1 => dependency_descriptor(&body, numbers),
                     _ => Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use weir_core::egress::{MAX_DATAGRAM, MAX_RUN_BYTES, MAX_SEGMENTS};
 use weir_core::shard::{Disposition, Shard, ShardConfig, ufrag_prefix};
 use weir_core::stats::Drop;
 use weir_core::{Route, TransportContext};
+use weir_rtp::header::{DatagramKind, RtpHeader, classify};
 use weir_rtp::rtcp::RtcpWriter;
 use weir_transport::testing::Client;
 use weir_units::command::Command;
@@ -47,6 +49,12 @@ pub struct Line {
     /// The chance of losing a packet of media or feedback, to the focus and from it.
     pub loss_up: f64,
     pub loss_down: f64,
+    /// Every two packets to the focus change places.
+    pub swaps: bool,
+    /// The shard looks at what came only so often, as when it is busy.
+    pub batch: Duration,
+    /// The first packet of the next key frame towards the focus is lost.
+    pub drop_next_key_start: bool,
 }
 
 struct InFlight {
@@ -80,9 +88,12 @@ pub struct Stage {
     pub wakeups: u64,
     pub unknown: u64,
     routes: BTreeMap<Route, usize>,
+    sealed: BTreeMap<(Route, u32, u16), (Instant, u64)>,
     network: BinaryHeap<Reverse<(Instant, u64)>>,
     in_flight: BTreeMap<u64, InFlight>,
     order: u64,
+    /// When the present burst left, and its first place.
+    burst: (Instant, u64),
     rng: SmallRng,
     next_id: u64,
     next_ssrc: u32,
@@ -99,15 +110,25 @@ impl Stage {
             began: now,
             shard: Shard::new(&ShardConfig { index: 0 }, context(), seed),
             clients: Vec::new(),
-            line: Line { delay: ms(20), jitter: ms(0), loss_up: 0.0, loss_down: 0.0 },
+            line: Line {
+                delay: ms(20),
+                jitter: ms(0),
+                loss_up: 0.0,
+                loss_down: 0.0,
+                swaps: false,
+                batch: Duration::ZERO,
+                drop_next_key_start: false,
+            },
             events: Vec::new(),
             runs: Runs::default(),
             wakeups: 0,
             unknown: 0,
             routes: BTreeMap::new(),
+            sealed: BTreeMap::new(),
             network: BinaryHeap::new(),
             in_flight: BTreeMap::new(),
             order: 0,
+            burst: (now, 0),
             rng: SmallRng::seed_from_u64(seed ^ 0x5eed),
             next_id: 0,
             next_ssrc: 1_000,
@@ -122,6 +143,7 @@ impl Stage {
     pub fn command(&mut self, command: Command) {
         self.shard.handle_command(self.now, command);
         self.carry_egress();
+        self.take_events();
     }
 
     fn credentials(&mut self, name: String) -> IceCredentials {
@@ -260,6 +282,15 @@ impl Stage {
         self.routes.insert(route, client);
     }
 
+    /// A client probes with a packet of nothing but padding.
+    pub fn send_padding(&mut self, client: usize, source: usize) {
+        let sender = &mut self.clients[client];
+        let (_, egress) = sender.srtp.as_ref().expect("connected");
+        let packet = sender.sources[source].padding(0, self.now, egress, &mut sender.transport);
+        let route = sender.route;
+        self.send(To::Focus(route), packet);
+    }
+
     fn send(&mut self, to: To, bytes: Vec<u8>) {
         let is_media = bytes.first().is_some_and(|first| *first >= 128);
         let loss = match to {
@@ -273,7 +304,21 @@ impl Stage {
         let jitter =
             if jitter > 0 { Duration::from_micros(self.rng.random_range(0..jitter)) } else { Duration::ZERO };
         self.order += 1;
-        self.network.push(Reverse((self.now + self.line.delay + jitter, self.order)));
+        let swap = match to {
+            To::Focus(_) if self.line.swaps => {
+                if self.burst.0 != self.now {
+                    self.burst = (self.now, self.order & !1);
+                }
+                Duration::from_micros((self.order ^ 1) - self.burst.1)
+            }
+            _ => Duration::ZERO,
+        };
+        let mut arrival = self.now + self.line.delay + jitter + swap;
+        if matches!(to, To::Focus(_)) && !self.line.batch.is_zero() {
+            let steps = (arrival - self.began).as_micros().div_ceil(self.line.batch.as_micros());
+            arrival = self.began + self.line.batch * steps as u32;
+        }
+        self.network.push(Reverse((arrival, self.order)));
         self.in_flight.insert(self.order, InFlight { to, bytes });
     }
 
@@ -300,7 +345,14 @@ impl Stage {
         for at in 0..self.clients.len() {
             if self.clients[at].poll_timeout().is_some_and(|due| due <= now) {
                 let route = self.clients[at].route;
-                for datagram in self.clients[at].handle_timeout(now) {
+                let keys = self.clients[at].key_frames_sent();
+                let mut datagrams = self.clients[at].handle_timeout(now);
+                if self.line.drop_next_key_start && self.clients[at].key_frames_sent() > keys {
+                    self.line.drop_next_key_start = false;
+                    let first = datagrams.iter().position(|datagram| classify(datagram) == DatagramKind::Rtp);
+                    datagrams.remove(first.expect("a key frame has packets"));
+                }
+                for datagram in datagrams {
                     self.send(To::Focus(route), datagram);
                 }
             }
@@ -331,8 +383,12 @@ impl Stage {
             assert!(self.shard.poll_timeout().is_none_or(|at| at > now), "what was due is done");
             self.carry_egress();
         }
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
         while let Some((_, event)) = self.shard.poll_event() {
-            self.events.push((now, event));
+            self.events.push((self.now, event));
         }
         while self.shard.poll_validated_route().is_some() {}
     }
@@ -354,6 +410,23 @@ impl Stage {
         self.carry_egress();
     }
 
+    /// Two packets under one number must be the same packet: a cipher in counter mode that is used twice for different
+    /// bytes gives both away.
+    fn check_sealed_once(&mut self, route: Route, datagram: &[u8]) {
+        if classify(datagram) != DatagramKind::Rtp {
+            return;
+        }
+        let header = RtpHeader::parse(datagram).expect("a header");
+        let mut hasher = DefaultHasher::new();
+        datagram.hash(&mut hasher);
+        let seal = hasher.finish();
+        let key = (route, header.ssrc, header.sequence_number);
+        if let Some((at, earlier)) = self.sealed.insert(key, (self.now, seal)) {
+            let is_same = earlier == seal || self.now > at + secs(5); // and 65,536 numbers
+            assert!(is_same, "two packets under number {} of {}", header.sequence_number, header.ssrc);
+        }
+    }
+
     /// Takes what the shard sends, as a kernel would cut it.
     fn carry_egress(&mut self) {
         let egress = self.shard.egress();
@@ -370,6 +443,7 @@ impl Stage {
         }
         egress.clear();
         for (route, datagram) in datagrams {
+            self.check_sealed_once(route, &datagram);
             if let Some(client) = self.routes.get(&route) {
                 // Who has moved hears nothing at the old place.
                 if self.clients[*client].route == route {

@@ -1,0 +1,134 @@
+//! Single losses and what they lead to.
+
+use std::time::Duration;
+
+use super::common::client::Heard;
+use super::common::{Shape, Stage, ms, secs};
+
+/// How long to lose everything towards the focus, so that one picture is gone.
+const A_PICTURE: Duration = Duration::from_millis(30);
+
+#[test]
+fn what_a_subscriber_misses_is_sent_again_on_the_retransmission_stream() {
+    let mut stage = Stage::new(20);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    stage.line.loss_down = 1.0;
+    stage.run(A_PICTURE);
+    stage.line.loss_down = 0.0;
+    stage.run(secs(1));
+    stage.playback(subscription).assert_seamless();
+    let receiver = stage.receiver(subscription);
+    assert!(
+        receiver.lost > 0 && receiver.repairs == receiver.lost,
+        "{} of {}",
+        receiver.repairs,
+        receiver.lost
+    );
+    assert_eq!(stage.clients[publisher].resent, 0, "the publisher is not bothered");
+    let retransmitted = stage.shard.stats().retransmitted;
+    assert_eq!(retransmitted, stage.receiver(subscription).repairs);
+}
+
+#[test]
+fn audio_is_sent_again_as_the_same_packet() {
+    let mut stage = Stage::new(21);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::opus());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    stage.line.loss_down = 1.0;
+    stage.run(ms(60));
+    stage.line.loss_down = 0.0;
+    stage.run(secs(1));
+    stage.playback(subscription).assert_seamless();
+    assert!(stage.receiver(subscription).requested > 0);
+}
+
+#[test]
+fn what_the_focus_misses_is_asked_for_and_fills_its_place() {
+    let mut stage = Stage::new(22);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    stage.line.loss_up = 1.0;
+    stage.run(A_PICTURE);
+    stage.line.loss_up = 0.0;
+    stage.run(secs(1));
+    stage.playback(subscription).assert_seamless();
+    let stats = stage.shard.stats().clone();
+    assert!(stats.recovered > 0 && stats.lost == 0, "{} recovered, {} lost", stats.recovered, stats.lost);
+    assert_eq!(stage.clients[publisher].resent, stats.recovered, "each was asked for once");
+}
+
+#[test]
+fn a_publisher_that_does_not_answer_is_asked_a_few_times_and_then_given_up() {
+    let mut stage = Stage::new(23);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscriber = stage.join();
+    stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    stage.clients[publisher].answers_nacks = false;
+    stage.line.loss_up = 1.0;
+    stage.run(A_PICTURE);
+    stage.line.loss_up = 0.0;
+    stage.run(secs(3));
+    let nacked = stage.source(publication).streams[0].nacked.clone();
+    let mut numbers: Vec<u16> = nacked.iter().map(|nack| nack.1).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let lost = stage.shard.stats().lost;
+    assert_eq!(lost, numbers.len() as u64);
+    for number in numbers {
+        let asked: Vec<_> = nacked.iter().filter(|nack| nack.1 == number).map(|nack| nack.0).collect();
+        assert!((3..=10).contains(&asked.len()), "asked {} times", asked.len());
+        assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= ms(40)), "a round trip apart at least");
+        assert!(*asked.last().unwrap() - asked[0] <= secs(1), "and not for ever");
+    }
+}
+
+#[test]
+fn packets_that_change_places_are_no_loss() {
+    let mut stage = Stage::new(24);
+    stage.line.swaps = true;
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8_simulcast());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(3));
+    stage.playback(subscription).assert_seamless();
+    let nacks = stage.clients[publisher].heard_where(|heard| match heard {
+        Heard::Nack { lost, .. } => Some(lost.len()),
+        _ => None,
+    });
+    assert_eq!(nacks.len(), 0, "{nacks:?}");
+}
+
+#[test]
+fn a_repair_that_comes_twice_or_unasked_is_not_forwarded_again() {
+    let mut stage = Stage::new(25);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    for back in 1..40 {
+        let client = &mut stage.clients[publisher];
+        let number = client.sources[0].streams[0].sequence - back;
+        let (_, egress) = client.srtp.as_ref().unwrap();
+        let packet = client.sources[0].resend(0, number as u16, egress, &mut client.transport).unwrap();
+        let route = client.route;
+        stage.send_from(route, packet);
+    }
+    stage.run(secs(1));
+    stage.playback(subscription).assert_seamless();
+    assert_eq!(stage.receiver(subscription).duplicates, 0);
+    assert_eq!(stage.dropped(weir_core::stats::Drop::Duplicate), 39);
+}
