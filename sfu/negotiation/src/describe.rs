@@ -113,7 +113,7 @@ fn answer_section(writer: &mut Writer, section: &Section) {
                 keep_feedback(&mut lines[0], kind, false);
                 writer.codecs(&lines);
             }
-            writer.extensions(&remote.listed_extensions(kind));
+            writer.extensions(&remote.ingress_extensions(kind));
             writer.stream(egress, !egress_has_no_rtx(section));
         }
         (Use::Data, _) => {}
@@ -276,11 +276,12 @@ impl Writer {
 
     /// An m-line that carries nothing: the formats that it might later carry.
     fn idle(&mut self, remote: &RemoteSection, kind: MediaKind) {
+        let ids = remote.ingress_extensions(kind);
         for codec in codecs::supported(&remote.codecs, kind).into_iter().filter(|codec| *codec != Codec::Red)
         {
             if let Some(format) = codecs::best(&remote.codecs, codec) {
                 let mut lines = lines_of(&remote.codecs, &format);
-                keep_feedback(&mut lines[0], kind, false);
+                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some());
                 self.codecs(&lines);
             }
         }
@@ -289,7 +290,7 @@ impl Writer {
             let first = remote.codecs.first().map_or(0, |line| line.payload_type);
             self.media.media_name.formats.push(first.to_string());
         }
-        self.extensions(&remote.listed_extensions(kind));
+        self.extensions(&ids);
     }
 
     fn value(&mut self, key: &str, text: &str) {

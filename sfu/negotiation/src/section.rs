@@ -266,7 +266,8 @@ pub(crate) mod uri {
 }
 
 impl RemoteSection {
-    /// What we take from packets on an m-line that the client sends on.
+    /// What we take from packets on an m-line that the client sends on. Our answer lists them on every m-line, whoever
+    /// sends there: a client offers on a new m-line only the extensions that its first ones agreed on.
     pub fn ingress_extensions(&self, kind: MediaKind) -> ExtensionIds {
         let video = |uri| self.extension(uri).filter(|_| kind == MediaKind::Video);
         ExtensionIds {
@@ -278,13 +279,6 @@ impl RemoteSection {
             audio_level: self.extension(uri::AUDIO_LEVEL).filter(|_| kind == MediaKind::Audio),
             dependency_descriptor: video(uri::DEPENDENCY_DESCRIPTOR),
         }
-    }
-
-    /// What our answer lists on an m-line that carries nothing of the client's. A browser offers on a new m-line only
-    /// the extensions that its first ones agreed on, and simulcast needs these.
-    pub fn listed_extensions(&self, kind: MediaKind) -> ExtensionIds {
-        let ingress = self.ingress_extensions(kind);
-        ExtensionIds { transport_cc: None, audio_level: None, ..ingress }
     }
 
     /// What we put into packets on an m-line that we send on.

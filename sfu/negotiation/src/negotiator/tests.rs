@@ -67,6 +67,29 @@ fn sections(sdp: &str) -> Vec<&str> {
     sdp.split("m=").skip(1).collect()
 }
 
+/// Python's first offer has m-lines for what it will receive; those for its own tracks come later and offer only the
+/// extensions agreed on before. Without them nobody sees who speaks, and its line is never measured.
+#[test]
+fn the_first_answer_agrees_to_every_extension_that_later_lines_need() {
+    for (client, sdp) in CAPTURES {
+        let mut negotiator = negotiator();
+        negotiator.handle_offer(sdp).unwrap();
+        let answer = negotiator.create_answer().unwrap().sdp;
+        for section in answer.split("m=").skip(1) {
+            let needed: &[&str] = match section.split(' ').next().unwrap() {
+                "audio" => &["ssrc-audio-level", "transport-wide-cc", "sdes:mid"],
+                "video" => {
+                    &["transport-wide-cc", "sdes:mid", "sdes:rtp-stream-id", "sdes:repaired-rtp-stream-id"]
+                }
+                _ => &[],
+            };
+            for extension in needed {
+                assert!(section.contains(extension), "{client}: {extension} is missing in {section}");
+            }
+        }
+    }
+}
+
 #[test]
 fn answers_what_real_clients_offer_mid_by_mid() {
     for (client, sdp) in CAPTURES {
