@@ -115,7 +115,7 @@ const commands = {
           frames: stats.framesDecoded ?? 0, energy: stats.totalAudioEnergy ?? 0, packets: stats.packetsReceived ?? 0,
           lost: stats.packetsLost ?? 0, width: stats.frameWidth, height: stats.frameHeight, nacks: stats.nackCount,
           keyFrames: stats.keyFramesDecoded, freezes: stats.freezeCount, discarded: stats.packetsDiscarded,
-          repaired: stats.retransmittedPacketsReceived, codec: publication.mimeType, jitterBufferFlushes: stats.jitterBufferFlushes,
+          repaired: stats.retransmittedPacketsReceived ?? 0, codec: publication.mimeType, jitterBufferFlushes: stats.jitterBufferFlushes,
         });
       }
     }

@@ -84,7 +84,7 @@ export default [
       const rule = (action) => execFileSync('iptables', [action, 'INPUT', '-p', 'udp', '--sport', String(port), '-j', 'DROP']);
       rule('-A');
       try {
-        await alice.do('simulate', { scenario: 'resume-reconnect' });
+        await alice.do('simulate', { scenario: 'signal-reconnect' });
         await settle('another port is in use', async () => (await alice.do('localPort')) !== port, 60000);
         await settle('the client is connected', async () => (await alice.do('state')).state === 'connected');
         await Promise.all([alice.plays('bob', 'video'), bob.plays('alice', 'video')]);
