@@ -79,9 +79,9 @@ const COUNTERS: [Source; 19] = [
     (
         "weir_receive_messages_total",
         "Reads the datagrams came in; fewer than datagrams when the kernel coalesces.",
-        |shard| shard.shell.receive_messages,
+        |shard| shard.shell.wire.receive_messages,
     ),
-    ("weir_receive_errors_total", "Reads that failed.", |shard| shard.shell.receive_errors),
+    ("weir_receive_errors_total", "Reads that failed.", |shard| shard.shell.wire.receive_errors),
     ("weir_rtp_in_total", "Authentic RTP packets from publishers.", |shard| shard.stats.rtp_in),
     ("weir_rtcp_in_total", "Authentic RTCP packets.", |shard| shard.stats.rtcp_in),
     ("weir_rtp_out_total", "RTP packets forwarded, retransmissions not counted.", |shard| {
@@ -108,12 +108,12 @@ const COUNTERS: [Source; 19] = [
         shard.stats.key_frame_requests_out
     }),
     ("weir_datagrams_out_total", "Datagrams and TCP frames the kernel took.", |shard| {
-        shard.shell.datagrams_out
+        shard.shell.wire.datagrams_out
     }),
     (
         "weir_send_messages_total",
         "Messages they left in; datagrams divided by this is the length of a run.",
-        |shard| shard.shell.send_messages,
+        |shard| shard.shell.wire.send_messages,
     ),
     ("weir_handed_over_total", "Datagrams that arrived at another shard's socket.", |shard| {
         shard.shell.handed_out
@@ -184,8 +184,10 @@ impl Collector for ShardCollector {
             }
             let reasons =
                 Drop::ALL.iter().map(|reason| (reason.name(), snapshot.stats.dropped[*reason as usize]));
-            let shell =
-                [("hand_over_full", snapshot.shell.hand_over_dropped), ("send", snapshot.shell.send_dropped)];
+            let shell = [
+                ("hand_over_full", snapshot.shell.hand_over_dropped),
+                ("send", snapshot.shell.wire.send_dropped),
+            ];
             for (reason, count) in reasons.chain(shell) {
                 let counter = self.dropped.with_label_values(&[label.as_str(), reason]);
                 counter.inc_by(count.saturating_sub(counter.get()));

@@ -4,15 +4,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use weir_core::stats::ShardStats;
+use weir_wire::WireCounts;
 
 /// What the shell around a shard counts.
 #[derive(Clone, Debug, Default)]
 pub struct Shell {
-    pub receive_messages: u64,
-    pub receive_errors: u64,
-    pub send_messages: u64,
-    pub datagrams_out: u64,
-    pub send_dropped: u64,
+    pub wire: WireCounts,
     pub handed_in: u64,
     pub handed_out: u64,
     pub hand_over_dropped: u64,

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use weir_core::shard::{Disposition, Shard, ShardConfig};
 use weir_core::{Route, TransportContext};
-use weir_udp::{Poller, ReceiveBatch, Segments, SendBatch, UdpSocket};
+use weir_udp::{Poller, UdpSocket};
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::ConferenceId;
+use weir_wire::Wire;
 
 use super::metrics::{ShardMetrics, Shell};
 use super::neighbours::Neighbours;
@@ -35,21 +36,25 @@ pub struct Inputs {
 
 pub struct ShardThread {
     shard: Shard,
-    sockets: Vec<UdpSocket>,
+    wire: Wire,
+    connections: Connections,
     poller: Poller,
     inputs: Inputs,
-    batch: ReceiveBatch,
-    sender: Sender,
     conferences: HashMap<ConferenceId, mpsc::Sender<Event>>,
     metrics: Arc<ShardMetrics>,
     shell: Shell,
     next_publish: Instant,
 }
 
-/// Where datagrams leave.
-struct Sender {
-    batch: SendBatch,
-    connections: HashMap<u32, mpsc::Sender<Bytes>>,
+/// The ICE-TCP connections of the thread's peers.
+#[derive(Default)]
+struct Connections(HashMap<u32, mpsc::Sender<Bytes>>);
+
+impl weir_wire::Connections for Connections {
+    fn send(&mut self, connection: u32, frame: &[u8]) -> bool {
+        let frames = self.0.get(&connection);
+        frames.is_some_and(|frames| frames.try_send(Bytes::copy_from_slice(frame)).is_ok())
+    }
 }
 
 #[expect(
@@ -75,11 +80,10 @@ impl ShardThread {
         }
         Ok(Self {
             shard: Shard::new(&ShardConfig { index }, context, seed),
-            sockets,
+            wire: Wire::new(sockets),
+            connections: Connections::default(),
             poller,
             inputs,
-            batch: ReceiveBatch::default(),
-            sender: Sender { batch: SendBatch::default(), connections: HashMap::new() },
             conferences: HashMap::new(),
             metrics,
             shell: Shell::default(),
@@ -107,6 +111,7 @@ impl ShardThread {
                 self.next_publish = end + PUBLISH_INTERVAL;
                 self.shell.busy += end - awake_since;
                 awake_since = end;
+                self.shell.wire = self.wire.counts;
                 self.metrics.publish(self.shard.stats(), &self.shell);
             }
             if busy {
@@ -132,36 +137,10 @@ impl ShardThread {
 
     /// Takes one batch of every socket and forwards it.
     fn receive(&mut self, now: Instant) -> bool {
-        let mut busy = false;
-        for socket in 0..self.sockets.len() {
-            match self.batch.receive(&self.sockets[socket]) {
-                Ok(0) => continue,
-                Ok(messages) => {
-                    busy = true;
-                    self.shell.receive_messages += messages as u64;
-                }
-                Err(error) => {
-                    self.shell.receive_errors += 1;
-                    tracing::debug!(%error, "receiving failed");
-                    continue;
-                }
-            }
-            for message in self.batch.messages() {
-                let route = Route::Udp { socket: socket as u8, remote: message.from };
-                for datagram in message.datagrams() {
-                    dispatch(
-                        &mut self.shard,
-                        &mut self.inputs.neighbours,
-                        &mut self.shell,
-                        now,
-                        route,
-                        datagram,
-                    );
-                }
-            }
-            self.flush(now);
-        }
-        busy
+        let Self { shard, wire, connections, inputs, shell, .. } = self;
+        wire.receive(shard, now, connections, |shard, route, datagram| {
+            dispatch(shard, &mut inputs.neighbours, shell, now, route, datagram);
+        })
     }
 
     fn take_handed_over(&mut self, now: Instant) -> bool {
@@ -208,10 +187,10 @@ impl ShardThread {
                     self.conferences.remove(&conference);
                 }
                 Control::OpenConnection { connection, frames } => {
-                    self.sender.connections.insert(connection, frames);
+                    self.connections.0.insert(connection, frames);
                 }
                 Control::CloseConnection { connection } => {
-                    self.sender.connections.remove(&connection);
+                    self.connections.0.remove(&connection);
                 }
                 Control::Stop => {
                     self.send();
@@ -228,20 +207,12 @@ impl ShardThread {
         Some(busy)
     }
 
-    /// Forwards what came and sends it, until nothing is left.
     fn flush(&mut self, now: Instant) {
-        while self.shard.flush(now) {
-            self.send();
-        }
-        self.send();
+        self.wire.flush(&mut self.shard, now, &mut self.connections);
     }
 
     fn send(&mut self) {
-        let egress = self.shard.egress();
-        if !egress.is_empty() {
-            self.sender.send(&self.sockets, egress, &mut self.shell);
-            egress.clear();
-        }
+        self.wire.send(&mut self.shard, &mut self.connections);
     }
 
     /// Passes on what the shard has to say.
@@ -278,35 +249,5 @@ fn dispatch(
         Some(owner) if neighbours.hand_over(owner, route, datagram) => shell.handed_out += 1,
         Some(_) => shell.hand_over_dropped += 1,
         None => shard.count_unknown(),
-    }
-}
-
-impl Sender {
-    fn send(&mut self, sockets: &[UdpSocket], egress: &weir_core::egress::Egress, shell: &mut Shell) {
-        for (index, socket) in sockets.iter().enumerate() {
-            let runs = egress.runs().iter().filter_map(|run| match run.route {
-                Route::Udp { socket, remote } if usize::from(socket) == index => {
-                    Some(Segments { to: remote, bytes: egress.bytes(run), segment: run.segment })
-                }
-                _ => None,
-            });
-            let report = self.batch.send(socket, runs);
-            shell.send_messages += report.messages;
-            shell.datagrams_out += report.datagrams;
-            shell.send_dropped += report.dropped;
-        }
-        for run in egress.runs() {
-            let Route::Tcp { connection, .. } = run.route else { continue };
-            let frames = self.connections.get(&connection);
-            for datagram in run.datagrams(egress.arena()) {
-                let sent =
-                    frames.is_some_and(|frames| frames.try_send(Bytes::copy_from_slice(datagram)).is_ok());
-                if sent {
-                    shell.datagrams_out += 1;
-                } else {
-                    shell.send_dropped += 1;
-                }
-            }
-        }
     }
 }

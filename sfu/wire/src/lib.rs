@@ -1,0 +1,121 @@
+//! Between a shard and its sockets: what one turn of the loop does with datagrams.
+//!
+//! The threads of the focus and the benchmarks share it, so that what is measured is what runs. Drive it as
+//! [`weir_core::shard`] says: [`Wire::receive`] takes a batch of every socket and forwards it; after anything else
+//! that makes the shard speak, [`Wire::send`].
+
+use std::time::Instant;
+
+use weir_core::Route;
+use weir_core::shard::Shard;
+use weir_udp::{ReceiveBatch, Segments, SendBatch, UdpSocket};
+
+/// What went over the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireCounts {
+    pub receive_messages: u64,
+    pub receive_errors: u64,
+    pub send_messages: u64,
+    pub datagrams_out: u64,
+    pub send_dropped: u64,
+}
+
+/// The framed TCP connections that a shard's packets may leave by.
+pub trait Connections {
+    /// Says whether the frame found room.
+    fn send(&mut self, connection: u32, frame: &[u8]) -> bool;
+}
+
+/// A shard's sockets, and the buffers of their batches.
+pub struct Wire {
+    sockets: Vec<UdpSocket>,
+    received: ReceiveBatch,
+    sent: SendBatch,
+    pub counts: WireCounts,
+}
+
+impl Wire {
+    pub fn new(sockets: Vec<UdpSocket>) -> Self {
+        Self {
+            sockets,
+            received: ReceiveBatch::default(),
+            sent: SendBatch::default(),
+            counts: WireCounts::default(),
+        }
+    }
+
+    pub fn sockets(&self) -> &[UdpSocket] {
+        &self.sockets
+    }
+
+    /// Takes one batch of every socket, gives its datagrams to `dispatch`, and forwards it. Says whether anything
+    /// came.
+    pub fn receive(
+        &mut self,
+        shard: &mut Shard,
+        now: Instant,
+        connections: &mut impl Connections,
+        mut dispatch: impl FnMut(&mut Shard, Route, &mut [u8]),
+    ) -> bool {
+        let mut busy = false;
+        for socket in 0..self.sockets.len() {
+            match self.received.receive(&self.sockets[socket]) {
+                Ok(0) => continue,
+                Ok(messages) => self.counts.receive_messages += messages as u64,
+                Err(error) => {
+                    self.counts.receive_errors += 1;
+                    tracing::debug!(%error, "receiving failed");
+                    continue;
+                }
+            }
+            busy = true;
+            for message in self.received.messages() {
+                let route = Route::Udp { socket: socket as u8, remote: message.from };
+                for datagram in message.datagrams() {
+                    dispatch(shard, route, datagram);
+                }
+            }
+            self.flush(shard, now, connections);
+        }
+        busy
+    }
+
+    /// Forwards what came and sends it, until nothing is left.
+    pub fn flush(&mut self, shard: &mut Shard, now: Instant, connections: &mut impl Connections) {
+        while shard.flush(now) {
+            self.send(shard, connections);
+        }
+        self.send(shard, connections);
+    }
+
+    /// Sends what the shard's arena holds, and clears it.
+    pub fn send(&mut self, shard: &mut Shard, connections: &mut impl Connections) {
+        let egress = shard.egress();
+        if egress.is_empty() {
+            return;
+        }
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let runs = egress.runs().iter().filter_map(|run| match run.route {
+                Route::Udp { socket, remote } if usize::from(socket) == index => {
+                    Some(Segments { to: remote, bytes: egress.bytes(run), segment: run.segment })
+                }
+                _ => None,
+            });
+            let report = self.sent.send(socket, runs);
+            self.counts.send_messages += report.messages;
+            self.counts.datagrams_out += report.datagrams;
+            self.counts.send_dropped += report.dropped;
+        }
+        for run in egress.runs() {
+            let Route::Tcp { connection, .. } = run.route else { continue };
+            for datagram in run.datagrams(egress.arena()) {
+                if connections.send(connection, datagram) {
+                    self.counts.datagrams_out += 1;
+                } else {
+                    self.counts.send_dropped += 1;
+                }
+            }
+        }
+        egress.clear();
+    }
+}
