@@ -1,10 +1,11 @@
 //! Protecting what we send.
 
 use super::cipher::Cipher;
-use super::keys::Session;
+use super::keys::{Profile, Session};
 
 /// One direction's keys. The caller keeps extended sequence numbers: they are never reused for one SSRC.
 pub struct SrtpEgress {
+    profile: Profile,
     rtp: Cipher,
     rtcp: Cipher,
     rtcp_index: u32,
@@ -27,10 +28,15 @@ pub struct Plain<'a> {
 impl SrtpEgress {
     pub(crate) fn new(session: Session) -> Self {
         Self {
+            profile: session.profile,
             rtp: Cipher::new(session.profile, &session.rtp),
             rtcp: Cipher::new(session.profile, &session.rtcp),
             rtcp_index: 0,
         }
+    }
+
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// Bytes that protection adds to an RTP packet.

@@ -17,7 +17,8 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub(crate) fn key_len(self) -> usize {
+    /// Bytes of the cipher's key.
+    pub fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm | Self::Aes128CmSha1 => 16,
             Self::Aes256Gcm => 32,

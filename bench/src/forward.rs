@@ -1,0 +1,363 @@
+//! What one forwarded packet costs, over sockets and in memory.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use weir_core::Route;
+use weir_core::shard::{Disposition, Shard};
+use weir_transport::srtp::SrtpIngress;
+use weir_udp::SocketOptions;
+use weir_units::media::Codec;
+use weir_wire::{Connections, Wire};
+
+use crate::call::{Call, Media, imaginary};
+use crate::floor::Floor;
+use crate::measure::{Comparison, Cost, compare};
+use crate::publisher::Publisher;
+use crate::sinks::{SinkKind, Sinks};
+
+/// Packets forwarded in a run, at least.
+const PACKETS: usize = 8_192;
+/// Virtual time before anything is measured: rings and tables have their size by then.
+const WARM_UP: Duration = Duration::from_secs(6);
+/// How often clients say that they are still there. Off the clock: it is no part of forwarding.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+/// How often a publisher reports on what it sent.
+const REPORT: Duration = Duration::from_secs(1);
+/// Packets that the sinks hold before they are emptied.
+const DRAIN_AFTER: u64 = 8_192;
+
+/// What comes, and to how many it goes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub name: &'static str,
+    pub codec: Codec,
+    /// Sizes of the packets that come together: header and payload.
+    pub sizes: &'static [usize],
+    pub publishers: usize,
+    pub subscribers: usize,
+    /// M-lines of every subscriber. Two of a publisher's carry packets, in turn; audio has one a publisher.
+    pub lines: usize,
+    /// Between frames of one publisher.
+    pub interval: Duration,
+    /// `None` is in memory.
+    pub sinks: Option<SinkKind>,
+}
+
+/// Sizes as libwebrtc splits a frame: the last ones a byte longer.
+const FRAME: &[usize] = &[1_199, 1_199, 1_199, 1_200, 1_200, 1_200, 1_200];
+
+impl Plan {
+    pub fn frames(subscribers: usize) -> Self {
+        Self {
+            name: "frames of 7",
+            codec: Codec::Vp8,
+            sizes: FRAME,
+            publishers: 1,
+            subscribers,
+            lines: 2,
+            interval: Duration::from_micros(33_333),
+            sinks: Some(SinkKind::Queued),
+        }
+    }
+
+    /// A codec whose payload is not rewritten.
+    pub fn h264_frames(subscribers: usize) -> Self {
+        Self { name: "frames of 7, H.264", codec: Codec::H264, ..Self::frames(subscribers) }
+    }
+
+    pub fn singles(subscribers: usize) -> Self {
+        Self { name: "single packets", sizes: &[1_200], ..Self::frames(subscribers) }
+    }
+
+    /// Eight people speak at once.
+    pub fn audio(subscribers: usize) -> Self {
+        Self {
+            name: "audio of 8, 200 B",
+            codec: Codec::Opus,
+            sizes: &[200],
+            publishers: 8,
+            lines: 8,
+            interval: Duration::from_millis(20),
+            ..Self::frames(subscribers)
+        }
+    }
+}
+
+impl std::fmt::Display for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.sinks.map_or("memory", |kind| kind.name());
+        write!(f, "{}, {place}, N={}, {} m-lines", self.name, self.subscribers, self.lines)
+    }
+}
+
+/// One line of the table.
+pub struct Row {
+    pub plan: Plan,
+    pub comparison: Comparison,
+    /// Datagrams in a message that left, on average.
+    pub segments: f64,
+}
+
+pub fn measure(plan: Plan) -> Row {
+    let sinks = plan.sinks.map(|kind| Sinks::new(kind, plan.subscribers));
+    let addresses = sinks.as_ref().map(|sinks| sinks.addresses.clone());
+    let mut ours = Ours::new(&plan, addresses.as_deref());
+    ours.warm_up();
+    let size = plan.sizes.iter().copied().max().expect("packets come");
+    let mut floor = Floor::new(ours.key_len, plan.subscribers, plan.sizes.len(), size, addresses.as_deref());
+    let turns = PACKETS.div_ceil(plan.subscribers * plan.sizes.len());
+    let sinks = std::cell::RefCell::new(sinks);
+    let queued = std::cell::Cell::new(0);
+    let drain = |sent: u64| {
+        queued.set(queued.get() + sent);
+        if queued.get() >= DRAIN_AFTER
+            && let Some(sinks) = &mut *sinks.borrow_mut()
+        {
+            sinks.drain();
+            queued.set(0);
+        }
+    };
+    let counts = ours.sent();
+    let comparison = compare(
+        || {
+            let mut cost = Cost::new();
+            for _ in 0..turns {
+                ours.refill();
+                let before = ours.forwarded();
+                cost.charge(|| ours.turn());
+                let sent = ours.forwarded() - before;
+                assert_eq!(sent, (plan.subscribers * plan.sizes.len()) as u64, "every packet is forwarded");
+                cost.units += sent;
+                drain(sent);
+            }
+            cost
+        },
+        || {
+            let mut cost = Cost::new();
+            for _ in 0..turns {
+                floor.refill();
+                let sent = cost.charge(|| floor.turn());
+                cost.units += sent;
+                drain(sent);
+            }
+            cost
+        },
+    );
+    let (messages, datagrams) = ours.sent();
+    let segments = (datagrams - counts.1) as f64 / (messages - counts.0).max(1) as f64;
+    Row { plan, comparison, segments }
+}
+
+/// There is no ICE-TCP here.
+struct NoConnections;
+
+impl Connections for NoConnections {
+    fn send(&mut self, _connection: u32, _frame: &[u8]) -> bool {
+        false
+    }
+}
+
+/// The shard with its sockets, as a thread of the focus has them.
+struct Ours {
+    call: Call,
+    wire: Option<Wire>,
+    focus: Option<SocketAddr>,
+    sizes: &'static [usize],
+    key_len: usize,
+    publishers: Vec<(Publisher, Route, UdpSocket)>,
+    frames: usize,
+    interval: Duration,
+    kept_alive: Instant,
+    reported: Instant,
+    /// Reports so far, one a second.
+    reports: u64,
+    /// A subscriber's own eyes: that what is sent opens.
+    witness: (Route, SrtpIngress),
+    witnessed: u64,
+    /// In memory: messages and datagrams sent.
+    sent: (u64, u64),
+}
+
+impl Ours {
+    fn new(plan: &Plan, sinks: Option<&[SocketAddr]>) -> Self {
+        let mut call = Call::new();
+        let wire = sinks.map(|_| {
+            let options = SocketOptions { receive_buffer: Some(4 << 20), ..SocketOptions::default() };
+            let address = "127.0.0.1:0".parse().expect("an address");
+            Wire::new(vec![weir_udp::UdpSocket::bind(address, options).expect("a port is free")])
+        });
+        let focus = wire.as_ref().map(|wire| wire.sockets()[0].local_addr().expect("it is bound"));
+        let mut publications = Vec::new();
+        let mut publishers = Vec::new();
+        let lines = plan.lines / plan.publishers;
+        let mut key_len = 0;
+        for number in 0..plan.publishers {
+            let socket = crate::sinks::socket();
+            let route = Route::Udp { socket: 0, remote: socket.local_addr().expect("it is bound") };
+            let media = call.connect(route, 1_000, &mut Cost::default());
+            key_len = media.egress.profile().key_len();
+            for line in 0..lines {
+                let ssrc = (1_000 * (number + 1) + line) as u32;
+                publications.push(call.publish(media.peer, plan.codec, ssrc));
+            }
+            let mut publisher = Publisher::new(media);
+            for line in 0..lines.min(2) {
+                publisher.add_track((1_000 * (number + 1) + line) as u32, plan.codec);
+            }
+            publishers.push((publisher, route, socket));
+        }
+        let mut witness = None;
+        for number in 0..plan.subscribers {
+            let route = match sinks {
+                Some(sinks) => Route::Udp { socket: 0, remote: sinks[number] },
+                None => imaginary(number),
+            };
+            let Media { peer, ingress, .. } = call.connect(route, plan.subscribers, &mut Cost::default());
+            for &publication in &publications {
+                call.subscribe(peer, publication, plan.codec);
+            }
+            witness.get_or_insert((route, ingress));
+        }
+        let now = call.now;
+        Self {
+            call,
+            wire,
+            focus,
+            sizes: plan.sizes,
+            key_len,
+            publishers,
+            frames: 0,
+            interval: plan.interval / plan.publishers as u32,
+            kept_alive: now,
+            reported: now,
+            reports: 0,
+            witness: witness.expect("there are subscribers"),
+            witnessed: 0,
+            sent: (0, 0),
+        }
+    }
+
+    /// Past the first frames, in memory, where a subscriber looks at what it gets.
+    fn warm_up(&mut self) {
+        let (wire, start) = (self.wire.take(), self.call.now);
+        let mut frames = 0;
+        while self.call.now < start + WARM_UP {
+            self.refill();
+            self.turn_in_memory(true);
+            frames += 1;
+        }
+        let expected = frames * self.sizes.len() as u64;
+        assert!(self.witnessed * 100 >= expected * 99, "{} of {expected} packets opened", self.witnessed);
+        self.wire = wire;
+    }
+
+    /// Off the clock: time passes, and the next frame arrives.
+    fn refill(&mut self) {
+        self.call.now += self.interval;
+        if self.call.now >= self.kept_alive + KEEP_ALIVE {
+            self.call.keep_alive();
+            self.kept_alive = self.call.now;
+        }
+        if self.call.now >= self.reported + REPORT {
+            self.report_from_publishers();
+            self.reported = self.call.now;
+        }
+        let publishers = self.publishers.len();
+        let (publisher, _, socket) = &mut self.publishers[self.frames % publishers];
+        let tracks = publisher.tracks();
+        publisher.make_frame(self.frames / publishers % tracks, self.sizes);
+        if let (Some(focus), true) = (self.focus, self.wire.is_some()) {
+            for packet in &publisher.packets {
+                socket.send_to(packet, focus).expect("sent");
+            }
+        }
+        self.frames += 1;
+    }
+
+    fn report_from_publishers(&mut self) {
+        self.reports += 1;
+        for (publisher, route, _) in &mut self.publishers {
+            let mut report = publisher.make_report(self.reports << 32);
+            self.call.shard.handle_datagram(self.call.now, *route, &mut report);
+        }
+    }
+
+    fn turn(&mut self) {
+        match &mut self.wire {
+            Some(wire) => turn(wire, &mut self.call),
+            None => self.turn_in_memory(false),
+        }
+    }
+
+    fn turn_in_memory(&mut self, witness: bool) {
+        let Self { call, publishers, .. } = self;
+        let now = call.now;
+        let at = (self.frames - 1) % publishers.len();
+        let (publisher, route, _) = &mut publishers[at];
+        for packet in &mut publisher.packets {
+            call.shard.handle_datagram(now, *route, packet);
+        }
+        loop {
+            let more = self.call.shard.flush(now);
+            self.take_egress(witness);
+            if !more {
+                break;
+            }
+        }
+        if self.call.shard.poll_timeout().is_some_and(|at| at <= now) {
+            self.call.shard.handle_timeout(now);
+            self.take_egress(witness);
+        }
+        report(&mut self.call.shard);
+    }
+
+    fn take_egress(&mut self, witness: bool) {
+        let egress = self.call.shard.egress();
+        self.sent.0 += egress.runs().len() as u64;
+        self.sent.1 += egress.runs().iter().map(|run| run.segments as u64).sum::<u64>();
+        if witness {
+            let (route, ingress) = &mut self.witness;
+            for run in egress.runs().iter().filter(|run| run.route == *route) {
+                for packet in run.datagrams(egress.arena()) {
+                    // Reports do not open as media.
+                    self.witnessed += u64::from(ingress.open_rtp(&mut packet.to_vec()).is_ok());
+                }
+            }
+        }
+        egress.clear();
+    }
+
+    fn forwarded(&mut self) -> u64 {
+        self.call.shard.stats().rtp_out
+    }
+
+    /// Messages and datagrams so far.
+    fn sent(&self) -> (u64, u64) {
+        match &self.wire {
+            Some(wire) => (wire.counts.send_messages, wire.counts.datagrams_out),
+            None => self.sent,
+        }
+    }
+}
+
+/// What a thread of the focus does in one turn, but for reading the clock and its other inputs.
+fn turn(wire: &mut Wire, call: &mut Call) {
+    let (shard, now) = (&mut call.shard, call.now);
+    let busy = wire.receive(shard, now, &mut NoConnections, |shard, route, datagram| {
+        if shard.handle_datagram(now, route, datagram) != Disposition::Handled {
+            shard.count_unknown();
+        }
+    });
+    assert!(busy, "a frame is waiting");
+    if shard.poll_timeout().is_some_and(|at| at <= now) {
+        shard.handle_timeout(now);
+        wire.send(shard, &mut NoConnections);
+    }
+    report(shard);
+}
+
+fn report(shard: &mut Shard) {
+    while shard.poll_event().is_some() {}
+    while shard.poll_validated_route().is_some() {}
+}

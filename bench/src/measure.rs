@@ -1,0 +1,91 @@
+//! Runs of two sides in turn, and what they come to.
+
+use crate::clock;
+use crate::heap;
+
+/// Measured rounds; one more goes before them to warm up.
+const ROUNDS: usize = 11;
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub cpu_ns: u64,
+    pub units: u64,
+    pub allocations: u64,
+    overhead_ns: u64,
+}
+
+impl Cost {
+    pub fn new() -> Self {
+        Self { overhead_ns: clock::overhead_ns(), ..Self::default() }
+    }
+
+    /// Does `work` on the clock.
+    pub fn charge<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let allocations = heap::calls();
+        let start = clock::thread_cpu_ns();
+        let result = work();
+        self.cpu_ns += (clock::thread_cpu_ns() - start).saturating_sub(self.overhead_ns);
+        self.allocations += heap::calls() - allocations;
+        result
+    }
+
+    fn per_unit(self) -> f64 {
+        self.cpu_ns as f64 / self.units.max(1) as f64
+    }
+}
+
+/// Nanoseconds a unit over the rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    pub median: f64,
+    pub least: f64,
+}
+
+impl Figure {
+    fn of(runs: &[Cost]) -> Self {
+        let mut sorted: Vec<f64> = runs.iter().map(|run| run.per_unit()).collect();
+        sorted.sort_by(f64::total_cmp);
+        Self { median: sorted[sorted.len() / 2], least: sorted[0] }
+    }
+}
+
+/// Ours beside the floor.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison {
+    pub ours: Figure,
+    pub floor: Figure,
+    /// The median of the rounds' ratios: what disturbs a round disturbs both of its runs.
+    pub ratio: f64,
+    /// Of all our measured runs together.
+    pub allocations: u64,
+    pub units: u64,
+}
+
+/// Runs both in turn, round after round, so that a slow spell of the machine meets both.
+pub fn compare(mut ours: impl FnMut() -> Cost, mut floor: impl FnMut() -> Cost) -> Comparison {
+    let (mut our_runs, mut floor_runs) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let pair = if round % 2 == 0 {
+            let first = ours();
+            (first, floor())
+        } else {
+            let first = floor();
+            (ours(), first)
+        };
+        if round > 0 {
+            our_runs.push(pair.0);
+            floor_runs.push(pair.1);
+        }
+    }
+    let mut ratios: Vec<f64> =
+        our_runs.iter().zip(&floor_runs).map(|(ours, floor)| ours.per_unit() / floor.per_unit()).collect();
+    ratios.sort_by(f64::total_cmp);
+    Comparison {
+        ours: Figure::of(&our_runs),
+        floor: Figure::of(&floor_runs),
+        ratio: ratios[ratios.len() / 2],
+        allocations: our_runs.iter().map(|run| run.allocations).sum(),
+        units: our_runs.iter().map(|run| run.units).sum(),
+    }
+}
