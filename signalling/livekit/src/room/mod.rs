@@ -226,7 +226,7 @@ impl Room {
     /// When [`Self::handle_timeout`] is next wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let participants = self.participants.values().filter_map(Participant::next_deadline);
-        let tracks = self.tracks.values().filter_map(|track| track.dynacast.due());
+        let tracks = self.tracks.values().filter_map(Track::layers_due);
         participants.chain(tracks).chain(self.ends_at()).min()
     }
 

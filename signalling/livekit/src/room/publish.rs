@@ -1,6 +1,7 @@
 //! What participants publish: from the announcement (`AddTrack`) and the m-line to a publication, and its end.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
@@ -37,6 +38,14 @@ pub(crate) struct Track {
     pub dynacast: Dynacast,
     /// The publisher knows that somebody subscribes.
     pub subscribed_told: bool,
+}
+
+impl Track {
+    /// When the publisher is next to be told which layers anybody wants. Never of sound, and not while muted.
+    pub fn layers_due(&self) -> Option<Instant> {
+        let is_told = self.info.r#type() == proto::TrackType::Video && !self.info.muted;
+        self.dynacast.due().filter(|_| is_told)
+    }
 }
 
 impl PendingTrack {
@@ -410,10 +419,9 @@ impl Room {
     pub(super) fn tell_layers_due(&mut self, now: Now) {
         let mut news = Vec::new();
         for (sid, track) in &mut self.tracks {
-            if track.info.muted {
-                continue;
-            }
-            if let Some(wanted) = track.dynacast.take(now.at) {
+            if track.layers_due().is_some()
+                && let Some(wanted) = track.dynacast.take(now.at)
+            {
                 news.push((track.owner, layers_update(sid, track, wanted)));
             }
         }
