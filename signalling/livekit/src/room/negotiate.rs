@@ -47,6 +47,9 @@ impl Room {
 
     pub(super) fn handle_round_timeout(&mut self, now: Now, id: ParticipantId) {
         let Some(participant) = self.participants.get_mut(&id) else { return };
+        if participant.connection.is_none() {
+            return;
+        }
         let round = &participant.downstream_mut().round;
         match (round.begun, round.due) {
             (Some(begun), _) if begun + ANSWER_TIMEOUT <= now.at => {
@@ -64,6 +67,9 @@ impl Room {
         let primary = self.is_subscriber_primary(id);
         let Some(participant) = self.participants.get_mut(&id) else { return };
         let dual = participant.subscriber.is_some();
+        if participant.connection.is_none() {
+            return; // coming back begins a round
+        }
         let connection = participant.downstream_mut();
         connection.round.due = None;
         if connection.round.begun.is_some() {

@@ -137,10 +137,9 @@ impl Participant {
 
     /// When something of this participant's is next due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let rounds = [Some(&self.publisher), self.subscriber.as_ref()].into_iter().flatten();
-        let rounds = rounds.filter_map(|connection| connection.round.next());
-        let refresh = self.connection.map(|_| self.refresh_at);
-        rounds.chain(self.join_deadline).chain(refresh).min()
+        // What is to be said waits until there is somebody to hear it.
+        let told = self.connection.map(|_| [Some(self.refresh_at), self.downstream().round.next()]);
+        told.into_iter().flatten().flatten().chain(self.join_deadline).min()
     }
 
     /// As others see it. `tracks` come from the room.

@@ -313,6 +313,8 @@ impl Room {
         let Some(id) = self.by_connection.remove(&connection) else { return };
         let participant = &mut self.participants[&id];
         participant.connection = None;
+        // The answer to a round under way may never come; that is no fault of the client's.
+        participant.downstream_mut().round.begun = None;
         if !participant.is_active() {
             self.remove(now, id, DisconnectReason::SignalClose);
         }
