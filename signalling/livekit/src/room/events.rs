@@ -7,6 +7,7 @@ use weir_units::event::Event;
 use weir_units::ids::{PeerId, SubscriptionId};
 
 use super::data::{DATA_TRACK, LOSSY, RELIABLE};
+use super::participant::ParticipantId;
 use super::{Now, Room};
 
 impl Room {
@@ -41,7 +42,10 @@ impl Room {
                 }
                 self.tell_layers_due(now);
             }
-            Event::Speakers { speakers, .. } => self.tell_speakers(&speakers),
+            Event::Speakers { speakers, .. } => {
+                self.speakers = speakers;
+                self.tell_who_speaks();
+            }
             Event::Quality { peer, quality } => {
                 if let Some(&id) = self.by_peer.get(&peer) {
                     self.tell_quality(id, quality);
@@ -95,16 +99,30 @@ impl Room {
 
     fn stream_state(&mut self, subscription: SubscriptionId, paused: bool) {
         let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
-        let Some(owner) = self.tracks.get(&sid).and_then(|track| self.participants.get(&track.owner)) else {
-            return;
-        };
+        let Some(entry) = self.participants[&subscriber].subscriptions.get_mut(&sid) else { return };
+        entry.paused = Some(paused);
+        let stream_states = self.stream_state_info(&sid, paused).into_iter().collect();
+        self.send(subscriber, Response::StreamStateUpdate(proto::StreamStateUpdate { stream_states }));
+    }
+
+    /// For a client that may have missed what was told of them.
+    pub(super) fn repeat_stream_states(&mut self, id: ParticipantId) {
+        let subscriptions = &self.participants[&id].subscriptions;
+        let told = subscriptions.iter().filter_map(|(sid, entry)| Some((sid, entry.paused?)));
+        let stream_states: Vec<_> =
+            told.filter_map(|(sid, paused)| self.stream_state_info(sid, paused)).collect();
+        if !stream_states.is_empty() {
+            self.send(id, Response::StreamStateUpdate(proto::StreamStateUpdate { stream_states }));
+        }
+    }
+
+    fn stream_state_info(&self, sid: &str, paused: bool) -> Option<proto::StreamStateInfo> {
+        let owner = self.participants.get(&self.tracks.get(sid)?.owner)?;
         let state = if paused { proto::StreamState::Paused } else { proto::StreamState::Active };
-        let state = proto::StreamStateInfo {
+        Some(proto::StreamStateInfo {
             participant_sid: owner.sid.clone(),
-            track_sid: sid,
+            track_sid: sid.to_owned(),
             state: state as i32,
-        };
-        let update = proto::StreamStateUpdate { stream_states: vec![state] };
-        self.send(subscriber, Response::StreamStateUpdate(update));
+        })
     }
 }

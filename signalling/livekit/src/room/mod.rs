@@ -106,6 +106,10 @@ pub struct Room {
     by_subscription: HashMap<SubscriptionId, (ParticipantId, String)>,
     /// Participants who left and whose leaving is not told yet.
     departed: Vec<proto::ParticipantInfo>,
+    /// Those whose leaving was told, with the time, for clients that were cut off then. Bounded where it grows.
+    remembered: VecDeque<(Instant, proto::ParticipantInfo)>,
+    /// Who speaks, as the plane last said.
+    speakers: Vec<(PublicationId, f32)>,
     /// Since when nobody is here, and whether somebody ever was.
     empty_since: Option<Instant>,
     was_entered: bool,
@@ -152,6 +156,8 @@ impl Room {
             by_publication: HashMap::new(),
             by_subscription: HashMap::new(),
             departed: Vec::new(),
+            remembered: VecDeque::new(),
+            speakers: Vec::new(),
             empty_since: Some(now.at),
             was_entered: false,
             out: VecDeque::new(),

@@ -18,6 +18,8 @@ use crate::token::Claims;
 
 pub(crate) type ParticipantId = u64;
 
+/// From this version on a client that comes back takes news of those who left meanwhile.
+pub(crate) const PROTOCOL_LEAVERS: i32 = 9;
 /// From this version on a client knows `RequestResponse`, `leave.action` and the like.
 pub(crate) const PROTOCOL_LEAVE_ACTION: i32 = 13;
 
@@ -107,6 +109,8 @@ pub(crate) struct Subscription {
     pub live: bool,
     /// The client does not take the codec.
     pub refused: bool,
+    /// The allocation paused it for want of bandwidth, or resumed it; absent until it did.
+    pub paused: Option<bool>,
 }
 
 impl Participant {

@@ -5,7 +5,6 @@ use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message as Response;
 use weir_units::event::LineQuality;
-use weir_units::ids::PublicationId;
 
 use super::participant::{Participant, ParticipantId};
 use super::{Now, Output, Room, encode};
@@ -91,10 +90,10 @@ impl Room {
         self.respond(id, request_id, reason, message, Some(Request::UpdateMetadata(request)));
     }
 
-    /// Everybody hears of those it subscribes to, and of itself; only what changed.
-    pub(super) fn tell_speakers(&mut self, speakers: &[(PublicationId, f32)]) {
+    /// Everybody hears of those it subscribes to, and of itself; only what changed since it was last told.
+    pub(super) fn tell_who_speaks(&mut self) {
         let mut speaking: IndexMap<&str, (ParticipantId, &str, f32)> = IndexMap::new();
-        for (publication, level) in speakers {
+        for (publication, level) in &self.speakers {
             let Some(sid) = self.by_publication.get(publication) else { continue };
             let Some(track) = self.tracks.get(sid) else { continue };
             let Some(owner) = self.participants.get(&track.owner) else { continue };
@@ -103,7 +102,7 @@ impl Room {
             entry.2 = entry.2.max(level);
         }
         let mut news = Vec::new();
-        for listener in self.participants.values() {
+        for listener in self.participants.values().filter(|listener| listener.connection.is_some()) {
             let hears = |owner: ParticipantId, track: &str| {
                 owner == listener.id || listener.subscriptions.contains_key(track)
             };

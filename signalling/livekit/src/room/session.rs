@@ -1,6 +1,6 @@
 //! Coming and going: joining, carrying on, leaving, being replaced, giving up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use livekit_protocol::DisconnectReason;
@@ -11,7 +11,9 @@ use weir_units::command::Command;
 use weir_units::ids::PeerId;
 
 use super::config::{PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS};
-use super::participant::{PROTOCOL_LEAVE_ACTION, Participant, ParticipantId, PeerConnection, Round};
+use super::participant::{
+    PROTOCOL_LEAVE_ACTION, PROTOCOL_LEAVERS, Participant, ParticipantId, PeerConnection, Round,
+};
 use super::{Now, Output, Room, encode};
 use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
 use crate::join::JoinParameters;
@@ -23,6 +25,10 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// A refreshed token is good for at least this long, in seconds.
 const REFRESHED_VALIDITY: u64 = 600;
+/// A client that is cut off for longer than this has lost its media as well, and starts over.
+const LEAVERS_REMEMBERED_FOR: Duration = Duration::from_secs(600);
+/// Leavers remembered, whatever the coming and going.
+const MAX_LEAVERS: usize = 1_024;
 /// The largest data channel message that is taken, in bytes: what clients keep below.
 const MAX_MESSAGE_BYTES: u32 = 65_535;
 
@@ -258,13 +264,14 @@ impl Room {
             last_message_seq,
         };
         self.send(id, Response::Reconnect(reconnect));
+        self.tell_leavers(id);
         let everybody = self.participants.values().filter(|other| other.id == id || !other.is_hidden());
         let participants = everybody.map(|other| self.participant_info(other)).collect();
         self.send(id, Response::Update(proto::ParticipantUpdate { participants }));
         let room = self.room_info();
         self.send(id, Response::RoomUpdate(proto::RoomUpdate { room: Some(room) }));
         self.send_refresh_token(now, id);
-        self.repeat_layers(now, id);
+        self.tell_again(now, id);
         // With two peer connections ours is the offer that restarts ICE; with one the client's.
         let participant = &mut self.participants[&id];
         if participant.subscriber.is_some() {
@@ -281,6 +288,27 @@ impl Room {
         }
     }
 
+    /// Of those who left it may have heard nothing. Who is here again is in the list of all.
+    fn tell_leavers(&mut self, id: ParticipantId) {
+        let gone = self.remembered.iter().map(|(_, info)| info);
+        let participants: Vec<_> =
+            gone.filter(|info| !self.by_identity.contains_key(&info.identity)).cloned().collect();
+        if !participants.is_empty() && self.participants[&id].client.protocol >= PROTOCOL_LEAVERS {
+            self.send(id, Response::Update(proto::ParticipantUpdate { participants }));
+        }
+    }
+
+    /// News that no snapshot holds, and that may have been lost with the connection.
+    fn tell_again(&mut self, now: Now, id: ParticipantId) {
+        self.repeat_layers(now, id);
+        self.repeat_stream_states(id);
+        self.tell_known_qualities(id);
+        for level in self.participants[&id].heard.values_mut() {
+            *level = f32::NAN; // unlike any level, so it is told
+        }
+        self.tell_who_speaks();
+    }
+
     /// What the client believes after coming back. If it thinks something published that is not, it must start over.
     pub(super) fn sync_state(&mut self, now: Now, id: ParticipantId, state: &proto::SyncState) {
         let participant = &self.participants[&id];
@@ -294,12 +322,7 @@ impl Room {
             self.dismiss(now, id, DisconnectReason::StateMismatch, Action::Reconnect);
             return;
         }
-        let settings = proto::UpdateTrackSettings {
-            track_sids: state.track_sids_disabled.clone(),
-            disabled: true,
-            ..Default::default()
-        };
-        self.update_track_settings(id, &settings);
+        self.disable_tracks(id, &state.track_sids_disabled);
         if let Some(subscription) = &state.subscription {
             self.update_subscription(now, id, subscription);
         }
@@ -390,6 +413,18 @@ impl Room {
             let mut info = gone.info(Vec::new());
             info.data_tracks.clear();
             info.disconnect_reason = reason as i32;
+            let news = proto::ParticipantInfo {
+                metadata: String::new(),
+                attributes: Default::default(),
+                ..info.clone()
+            };
+            self.remembered.push_back((now.at, news));
+            let is_old = |at: Instant| at + LEAVERS_REMEMBERED_FOR < now.at;
+            while self.remembered.len() > MAX_LEAVERS
+                || self.remembered.front().is_some_and(|(at, _)| is_old(*at))
+            {
+                self.remembered.pop_front();
+            }
             self.departed.push(info);
         }
         self.forget_data_of(id, &gone.data_tracks);

@@ -5,11 +5,13 @@ use weir_units::command::Command;
 use weir_units::media::{Layer, Wish};
 
 use super::Room;
-use super::participant::ParticipantId;
+use super::participant::{Participant, ParticipantId};
 use super::publish::Track;
 
 /// Tracks a participant can have wishes about, known or yet to come.
-pub(crate) const MAX_PREFERENCES: usize = 4_096;
+const MAX_PREFERENCES: usize = 4_096;
+/// The longest sid that is remembered, in bytes; ours have 17.
+const MAX_SID: usize = 64;
 
 /// A participant's wishes about one track.
 #[derive(Clone, Debug, Default)]
@@ -19,25 +21,52 @@ pub(crate) struct TrackPreference {
     pub settings: Option<proto::UpdateTrackSettings>,
 }
 
+impl Participant {
+    /// What this participant wants of a track, to be changed; `None` when that would be more than is remembered.
+    pub fn preference(&mut self, sid: &str) -> Option<&mut TrackPreference> {
+        let is_known = self.preferences.contains_key(sid);
+        if !is_known && (self.preferences.len() >= MAX_PREFERENCES || sid.len() > MAX_SID) {
+            return None;
+        }
+        Some(self.preferences.entry(sid.to_owned()).or_default())
+    }
+}
+
 impl Room {
     pub(super) fn update_track_settings(&mut self, id: ParticipantId, settings: &proto::UpdateTrackSettings) {
         for sid in &settings.track_sids {
-            let participant = &mut self.participants[&id];
-            if participant.preferences.len() >= MAX_PREFERENCES && !participant.preferences.contains_key(sid)
-            {
-                continue;
-            }
             let settings = proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() };
-            participant.preferences.entry(sid.clone()).or_default().settings = Some(settings);
-            let Some(subscription) =
-                participant.subscriptions.get(sid).filter(|subscription| subscription.live)
-            else {
-                continue;
-            };
-            let subscription = subscription.id;
-            let wish = self.wish(id, sid);
-            self.command(Command::SetWish { subscription, wish });
+            self.change_settings(id, sid, |known| *known = settings);
         }
+    }
+
+    /// The client shows these tracks to nobody; what else it asked of them stands.
+    pub(super) fn disable_tracks(&mut self, id: ParticipantId, sids: &[String]) {
+        for sid in sids {
+            self.change_settings(id, sid, |known| known.disabled = true);
+        }
+    }
+
+    fn change_settings(
+        &mut self,
+        id: ParticipantId,
+        sid: &str,
+        change: impl FnOnce(&mut proto::UpdateTrackSettings),
+    ) {
+        let participant = &mut self.participants[&id];
+        let Some(preference) = participant.preference(sid) else {
+            self.counters.refused_requests += 1;
+            return;
+        };
+        let unsaid =
+            proto::UpdateTrackSettings { quality: proto::VideoQuality::High as i32, ..Default::default() };
+        change(preference.settings.get_or_insert(unsaid));
+        let Some(subscription) = participant.subscriptions.get(sid).filter(|entry| entry.live) else {
+            return;
+        };
+        let subscription = subscription.id;
+        let wish = self.wish(id, sid);
+        self.command(Command::SetWish { subscription, wish });
     }
 
     /// What a participant wants of a track now.

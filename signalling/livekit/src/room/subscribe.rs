@@ -8,7 +8,6 @@ use weir_units::ids::SubscriptionId;
 
 use super::participant::{Participant, ParticipantId, Subscription};
 use super::publish::Track;
-use super::settings::MAX_PREFERENCES;
 use super::{Now, Room};
 
 /// Permissions one publisher may list, and sids in each.
@@ -68,7 +67,7 @@ impl Room {
         participant.downstream_mut().negotiator.add_egress(egress);
         participant.subscriptions.insert(
             sid.to_owned(),
-            Subscription { id: subscription, publication, live: false, refused: false },
+            Subscription { id: subscription, publication, live: false, refused: false, paused: None },
         );
         self.by_subscription.insert(subscription, (id, sid.to_owned()));
         self.schedule_round(now, id);
@@ -94,12 +93,10 @@ impl Room {
     ) {
         let listed = request.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids);
         for sid in request.track_sids.iter().chain(listed) {
-            let participant = &mut self.participants[&id];
-            if participant.preferences.len() >= MAX_PREFERENCES && !participant.preferences.contains_key(sid)
-            {
-                continue;
+            match self.participants[&id].preference(sid) {
+                Some(preference) => preference.subscribed = Some(request.subscribe),
+                None => self.counters.refused_requests += 1,
             }
-            participant.preferences.entry(sid.clone()).or_default().subscribed = Some(request.subscribe);
             self.settle_subscription(now, id, sid);
         }
     }
