@@ -36,7 +36,7 @@ use weir_units::command::Command;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 
 use crate::ids::{ConnectionId, IdSource, sid};
-use participant::{Participant, ParticipantId};
+use participant::{PROTOCOL_APPROVALS, PROTOCOL_RESPONSES, Participant, ParticipantId};
 use publish::Track;
 
 pub use config::{IceServer, Limits, RoomConfig};
@@ -211,7 +211,7 @@ impl Room {
                 let pong = proto::Pong { last_ping_timestamp: ping.timestamp, timestamp: now.unix_ms };
                 self.send(id, Response::PongResp(pong));
             }
-            Request::UpdateMetadata(request) => self.update_metadata(id, request),
+            Request::UpdateMetadata(request) => self.update_metadata(now, id, request),
             Request::UpdateAudioTrack(request) => self.update_audio_track(id, request),
             Request::UpdateVideoTrack(request) => self.update_video_track(id, request),
             Request::PublishDataTrackRequest(request) => self.publish_data_track(id, request),
@@ -290,6 +290,13 @@ impl Room {
         message: &str,
         request: Option<proto::request_response::Request>,
     ) {
+        let needed = match reason {
+            proto::request_response::Reason::Ok => PROTOCOL_APPROVALS,
+            _ => PROTOCOL_RESPONSES,
+        };
+        if self.participants.get(&to).is_none_or(|participant| participant.client.protocol < needed) {
+            return;
+        }
         let response = proto::RequestResponse {
             request_id,
             reason: reason as i32,

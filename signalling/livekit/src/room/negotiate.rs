@@ -3,6 +3,7 @@
 //! With one peer connection the client always offers; we ask it to by `media_sections_requirement`, of which (0, 0)
 //! means "offer again". With two, ours is the offer for what it receives.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
@@ -238,9 +239,11 @@ impl Room {
             self.refuse_subscription(*subscription);
         }
         let peer = self.participants[&id].downstream().id;
+        let mut owners = BTreeSet::new();
         for (subscription, media) in &outcome.egress {
             let Some((_, sid)) = self.by_subscription.get(subscription).cloned() else { continue };
             let wish = self.wish(id, &sid);
+            let Some(owner) = self.tracks.get(&sid).map(|track| track.owner) else { continue };
             let Some(entry) = self.participants[&id].subscriptions.get_mut(&sid) else { continue };
             if !std::mem::replace(&mut entry.live, true) {
                 let publication = entry.publication;
@@ -251,7 +254,11 @@ impl Room {
                     media: media.clone(),
                     wish,
                 });
+                owners.insert(owner);
             }
+        }
+        for owner in owners {
+            self.tell_known_quality(id, owner);
         }
         // What lost its m-line waits for another.
         let displaced: Vec<_> = self.participants[&id]

@@ -1,6 +1,6 @@
 //! One participant, and its peer connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use indexmap::IndexMap;
@@ -20,7 +20,11 @@ pub(crate) type ParticipantId = u64;
 
 /// From this version on a client that comes back takes news of those who left meanwhile.
 pub(crate) const PROTOCOL_LEAVERS: i32 = 9;
-/// From this version on a client knows `RequestResponse`, `leave.action` and the like.
+/// From this version on a client knows `RequestResponse`.
+pub(crate) const PROTOCOL_RESPONSES: i32 = 10;
+/// From this version on it takes one that is no refusal.
+pub(crate) const PROTOCOL_APPROVALS: i32 = 15;
+/// From this version on a client knows `leave.action`.
 pub(crate) const PROTOCOL_LEAVE_ACTION: i32 = 13;
 
 pub(crate) struct Participant {
@@ -50,6 +54,8 @@ pub(crate) struct Participant {
     pub subscriptions: IndexMap<String, Subscription>,
     /// By track sid; may precede the track. Bounded where it grows.
     pub preferences: HashMap<String, TrackPreference>,
+    /// Tracks (sids) that their publishers do not let it have, as it was told.
+    pub denied: HashSet<String>,
     /// Who may subscribe to this participant's tracks.
     pub permission: proto::SubscriptionPermission,
     pub data: DataState,
@@ -58,11 +64,22 @@ pub(crate) struct Participant {
     pub quality: Option<proto::ConnectionQualityInfo>,
     /// Who is speaking, as this client was last told: level by participant sid.
     pub heard: IndexMap<String, f32>,
+    /// Until when it is said to speak, for a client suite that asked for it.
+    pub speaks_until: Option<Instant>,
+    /// What the next resume is to meet with, for such a suite.
+    pub cut_on_resume: Option<CutOnResume>,
     /// Others are to be told.
     pub changed: bool,
     /// Until when the media must be connected.
     pub join_deadline: Option<Instant>,
     pub refresh_at: Instant,
+}
+
+/// A cut that a client suite asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CutOnResume {
+    BeforeMessages,
+    AfterMessages,
 }
 
 /// One peer connection's signalling.
@@ -143,7 +160,7 @@ impl Participant {
     pub fn next_deadline(&self) -> Option<Instant> {
         // What is to be said waits until there is somebody to hear it.
         let told = self.connection.map(|_| [Some(self.refresh_at), self.downstream().round.next()]);
-        told.into_iter().flatten().flatten().chain(self.join_deadline).min()
+        told.into_iter().flatten().flatten().chain(self.join_deadline).chain(self.speaks_until).min()
     }
 
     /// As others see it. `tracks` come from the room.

@@ -38,9 +38,20 @@ impl Room {
             }
         }
         if !public.is_empty() {
-            let message = encode(Response::Update(proto::ParticipantUpdate { participants: public }));
-            for connection in self.participants.values().filter_map(|participant| participant.connection) {
-                self.out.push_back(Output::Send { connection, message: message.clone() });
+            let message = encode(Response::Update(proto::ParticipantUpdate { participants: public.clone() }));
+            for participant in self.participants.values() {
+                let Some(connection) = participant.connection else { continue };
+                // Of its own identity's earlier session a client would believe that it is about itself.
+                let is_of_itself = |info: &proto::ParticipantInfo| {
+                    info.identity == participant.identity && info.sid != participant.sid
+                };
+                let message = if public.iter().any(is_of_itself) {
+                    let participants = public.iter().filter(|info| !is_of_itself(info)).cloned().collect();
+                    encode(Response::Update(proto::ParticipantUpdate { participants }))
+                } else {
+                    message.clone()
+                };
+                self.out.push_back(Output::Send { connection, message });
             }
         }
         for (id, info) in private {
@@ -55,7 +66,12 @@ impl Room {
     }
 
     /// The client renames itself or changes its metadata. Empty means unchanged; an empty attribute is removed.
-    pub(super) fn update_metadata(&mut self, id: ParticipantId, request: proto::UpdateParticipantMetadata) {
+    pub(super) fn update_metadata(
+        &mut self,
+        now: Now,
+        id: ParticipantId,
+        request: proto::UpdateParticipantMetadata,
+    ) {
         let limits = self.config.limits.clone();
         let participant = &mut self.participants[&id];
         let mut attributes = participant.attributes.clone();
@@ -88,11 +104,18 @@ impl Room {
         self.flush_presence();
         let request_id = request.request_id;
         self.respond(id, request_id, reason, message, Some(Request::UpdateMetadata(request)));
+        if reason == Reason::Ok {
+            // The token holds the name and the rest as well: a client that starts over keeps them.
+            self.send_refresh_token(now, id);
+        }
     }
 
     /// Everybody hears of those it subscribes to, and of itself; only what changed since it was last told.
     pub(super) fn tell_who_speaks(&mut self) {
         let mut speaking: IndexMap<&str, (ParticipantId, &str, f32)> = IndexMap::new();
+        // By no track, so that everybody hears it.
+        let simulated = self.participants.values().filter(|participant| participant.speaks_until.is_some());
+        speaking.extend(simulated.map(|participant| (participant.sid.as_str(), (participant.id, "", 1.0))));
         for (publication, level) in &self.speakers {
             let Some(sid) = self.by_publication.get(publication) else { continue };
             let Some(track) = self.tracks.get(sid) else { continue };
@@ -104,7 +127,7 @@ impl Room {
         let mut news = Vec::new();
         for listener in self.participants.values().filter(|listener| listener.connection.is_some()) {
             let hears = |owner: ParticipantId, track: &str| {
-                owner == listener.id || listener.subscriptions.contains_key(track)
+                owner == listener.id || track.is_empty() || listener.subscriptions.contains_key(track)
             };
             let heard: IndexMap<String, f32> = speaking
                 .iter()
@@ -161,6 +184,15 @@ impl Room {
         for listener in listeners {
             let update = proto::ConnectionQualityUpdate { updates: vec![quality.clone()] };
             self.send(listener, Response::ConnectionQuality(update));
+        }
+    }
+
+    /// Somebody subscribes to this one's tracks: it is told of this one's line.
+    pub(super) fn tell_known_quality(&mut self, to: ParticipantId, of: ParticipantId) {
+        let known = self.participants.get(&of).and_then(|participant| participant.quality.clone());
+        if let Some(quality) = known {
+            let update = proto::ConnectionQualityUpdate { updates: vec![quality] };
+            self.send(to, Response::ConnectionQuality(update));
         }
     }
 

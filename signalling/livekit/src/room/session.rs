@@ -12,7 +12,7 @@ use weir_units::ids::PeerId;
 
 use super::config::{PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS};
 use super::participant::{
-    PROTOCOL_LEAVE_ACTION, PROTOCOL_LEAVERS, Participant, ParticipantId, PeerConnection, Round,
+    CutOnResume, PROTOCOL_LEAVE_ACTION, PROTOCOL_LEAVERS, Participant, ParticipantId, PeerConnection, Round,
 };
 use super::{Now, Output, Room, encode};
 use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
@@ -29,6 +29,8 @@ const REFRESHED_VALIDITY: u64 = 600;
 const LEAVERS_REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// Leavers remembered, whatever the coming and going.
 const MAX_LEAVERS: usize = 1_024;
+/// The longest a simulated speaker speaks.
+const MAX_SIMULATED_SECONDS: i32 = 600;
 /// The largest data channel message that is taken, in bytes: what clients keep below.
 const MAX_MESSAGE_BYTES: u32 = 65_535;
 
@@ -107,11 +109,14 @@ impl Room {
             tracks: Vec::new(),
             subscriptions: Default::default(),
             preferences: Default::default(),
+            denied: Default::default(),
             permission: proto::SubscriptionPermission { all_participants: true, ..Default::default() },
             data: Default::default(),
             data_tracks: Default::default(),
             quality: None,
             heard: Default::default(),
+            speaks_until: None,
+            cut_on_resume: None,
             changed: true,
             join_deadline: Some(now.at + JOIN_TIMEOUT),
             refresh_at: now.at + REFRESH_INTERVAL,
@@ -252,6 +257,11 @@ impl Room {
         };
         self.drop_connection(id);
         let participant = &mut self.participants[&id];
+        let cut = participant.cut_on_resume.take();
+        if cut == Some(CutOnResume::BeforeMessages) {
+            self.out.push_back(Output::Close { connection });
+            return;
+        }
         participant.connection = Some(connection);
         self.by_connection.insert(connection, id);
         self.counters.resumed += 1;
@@ -285,6 +295,9 @@ impl Room {
         } else {
             participant.publisher.round.begun = None;
             self.schedule_round(now, id);
+        }
+        if cut.is_some() {
+            self.drop_connection(id);
         }
     }
 
@@ -353,7 +366,11 @@ impl Room {
     /// The media is gone: nothing came for long, or DTLS failed. A client that still hears us starts over.
     pub(super) fn handle_lost_peer(&mut self, now: Now, id: ParticipantId) {
         self.counters.lost += 1;
-        self.dismiss(now, id, DisconnectReason::ConnectionTimeout, Action::Reconnect);
+        let reason = match self.participants[&id].is_active() {
+            true => DisconnectReason::ConnectionTimeout,
+            false => DisconnectReason::JoinFailure,
+        };
+        self.dismiss(now, id, reason, Action::Reconnect);
     }
 
     pub(super) fn handle_participant_timeout(&mut self, now: Now, id: ParticipantId) {
@@ -362,6 +379,11 @@ impl Room {
             self.dismiss(now, id, DisconnectReason::JoinFailure, Action::Disconnect);
             return;
         }
+        if participant.speaks_until.is_some_and(|at| at <= now.at) {
+            self.participants[&id].speaks_until = None;
+            self.tell_who_speaks();
+        }
+        let participant = &self.participants[&id];
         if participant.connection.is_some() && participant.refresh_at <= now.at {
             self.send_refresh_token(now, id);
         }
@@ -448,7 +470,18 @@ impl Room {
                 self.send(id, Response::Leave(leave));
                 self.drop_connection(id);
             }
-            _ => {}
+            Some(Scenario::SpeakerUpdate(seconds)) => {
+                let seconds = seconds.clamp(0, MAX_SIMULATED_SECONDS) as u64;
+                self.participants[&id].speaks_until = Some(now.at + Duration::from_secs(seconds));
+                self.tell_who_speaks();
+            }
+            Some(Scenario::DisconnectSignalOnResume(_)) => {
+                self.participants[&id].cut_on_resume = Some(CutOnResume::AfterMessages);
+            }
+            Some(Scenario::DisconnectSignalOnResumeNoMessages(_)) => {
+                self.participants[&id].cut_on_resume = Some(CutOnResume::BeforeMessages);
+            }
+            Some(Scenario::SwitchCandidateProtocol(_) | Scenario::SubscriberBandwidth(_)) | None => {}
         }
     }
 }

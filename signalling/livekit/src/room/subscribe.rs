@@ -25,9 +25,13 @@ impl Room {
         let (Some(participant), Some(track)) = (self.participants.get(&id), self.tracks.get(sid)) else {
             return;
         };
-        let wanted = self.is_wanted(participant, sid, track) && self.is_permitted(participant, sid, track);
+        let wanted = self.is_wanted(participant, sid, track);
+        let permitted = self.is_permitted(participant, sid, track);
         let has = participant.subscriptions.contains_key(sid);
-        match (wanted, has) {
+        if wanted && !permitted {
+            self.tell_permission(id, sid, false);
+        }
+        match (wanted && permitted, has) {
             (true, false) => self.begin_subscription(now, id, sid),
             (false, true) => self.end_subscription(now, id, sid),
             _ => {}
@@ -36,7 +40,10 @@ impl Room {
 
     fn is_wanted(&self, participant: &Participant, sid: &str, track: &Track) -> bool {
         let explicit = participant.preferences.get(sid).and_then(|preference| preference.subscribed);
+        // A client loses for good a track whose participant it does not know.
+        let hidden = self.participants.get(&track.owner).is_none_or(Participant::is_hidden);
         track.owner != participant.id
+            && !hidden
             && participant.claims.video.may_subscribe()
             && explicit.unwrap_or(participant.auto_subscribe)
     }
@@ -119,19 +126,28 @@ impl Room {
             for other in self.participants.values().filter(|other| other.id != id) {
                 let allowed = permits(after, other, sid);
                 if allowed != permits(&before, other, sid) {
-                    let update = proto::SubscriptionPermissionUpdate {
-                        participant_sid: owner.sid.clone(),
-                        track_sid: sid.clone(),
-                        allowed,
-                    };
-                    news.push((other.id, update));
+                    news.push((other.id, sid.clone(), allowed));
                 }
             }
         }
-        for (other, update) in news {
-            let sid = update.track_sid.clone();
-            self.send(other, Response::SubscriptionPermissionUpdate(update));
+        for (other, sid, allowed) in news {
+            self.tell_permission(other, &sid, allowed);
             self.settle_subscription(now, other, &sid);
+        }
+    }
+
+    /// Tells a participant whether the publisher lets it have a track, if it believes otherwise.
+    fn tell_permission(&mut self, id: ParticipantId, sid: &str, allowed: bool) {
+        let Some(owner) = self.tracks.get(sid).and_then(|track| self.participants.get(&track.owner)) else {
+            return;
+        };
+        let participant_sid = owner.sid.clone();
+        let denied = &mut self.participants[&id].denied;
+        let news = if allowed { denied.remove(sid) } else { denied.insert(sid.to_owned()) };
+        if news {
+            let update =
+                proto::SubscriptionPermissionUpdate { participant_sid, track_sid: sid.to_owned(), allowed };
+            self.send(id, Response::SubscriptionPermissionUpdate(update));
         }
     }
 
