@@ -153,8 +153,9 @@ impl Room {
             let reason = proto::request_response::Reason::UnsupportedType;
             self.refuse(id, reason, "the track's codec is not forwarded here", request);
         }
+        let mut began = 0;
         if self.participants[&id].subscriber.is_none() {
-            self.take_subscriptions(id, &outcome);
+            began = self.take_subscriptions(id, &outcome);
         }
         // The others' names come before their tracks.
         self.flush_presence();
@@ -171,10 +172,7 @@ impl Room {
             connection.round.begun = None;
             let fruitless = connection.negotiator.wants_round()
                 && connection.negotiator.missing_media() == waiting
-                && outcome
-                    .egress
-                    .iter()
-                    .all(|(subscription, _)| !self.by_subscription.contains_key(subscription));
+                && began == 0;
             let attempts = if fruitless { connection.round.attempts + 1 } else { 0 };
             if connection.negotiator.wants_round() && attempts < MAX_FRUITLESS {
                 self.schedule_round(now, id);
@@ -233,12 +231,13 @@ impl Room {
         }
     }
 
-    /// Starts the subscriptions that now have an m-line.
-    fn take_subscriptions(&mut self, id: ParticipantId, outcome: &Outcome) {
+    /// Starts the subscriptions that now have an m-line, and says how many.
+    fn take_subscriptions(&mut self, id: ParticipantId, outcome: &Outcome) -> usize {
         for subscription in &outcome.refused {
             self.refuse_subscription(*subscription);
         }
         let peer = self.participants[&id].downstream().id;
+        let mut began = 0;
         let mut owners = BTreeSet::new();
         for (subscription, media) in &outcome.egress {
             let Some((_, sid)) = self.by_subscription.get(subscription).cloned() else { continue };
@@ -254,6 +253,7 @@ impl Room {
                     media: media.clone(),
                     wish,
                 });
+                began += 1;
                 owners.insert(owner);
             }
         }
@@ -275,5 +275,6 @@ impl Room {
         for subscription in displaced {
             self.command(Command::Unsubscribe { subscription });
         }
+        began
     }
 }
