@@ -333,7 +333,7 @@ impl Negotiator {
     }
 
     /// Gives each waiting subscription the first m-line that takes it; drops and names those whose codec the peer has
-    /// on none of its m-lines of that kind.
+    /// on none of its m-lines of that kind. What it offers where it sends says nothing about what it receives.
     fn place(&mut self) -> Vec<SubscriptionId> {
         let mut refused = Vec::new();
         for egress in std::mem::take(&mut self.waiting) {
@@ -343,8 +343,10 @@ impl Negotiator {
                     .as_ref()
                     .is_some_and(|remote| !egress_formats(&remote.codecs, &egress.codecs).is_empty())
             };
-            let of_kind =
-                |section: &&Section| section.kind == Kind::Media(egress.kind) && section.remote.is_some();
+            let of_kind = |section: &&Section| {
+                let sends = section.remote.as_ref().is_none_or(|remote| remote.direction.sends);
+                section.kind == Kind::Media(egress.kind) && !sends
+            };
             let place = self.sections.iter().position(|section| section.takes(&egress));
             match place {
                 Some(index) => self.sections[index].usage = Use::Egress(egress),
