@@ -199,7 +199,7 @@ impl Room {
             Request::AddTrack(request) => self.add_track(now, id, request),
             Request::Mute(request) => self.mute(now, id, &request.sid, request.muted),
             Request::Subscription(request) => self.update_subscription(now, id, &request),
-            Request::TrackSetting(settings) => self.update_track_settings(id, &settings),
+            Request::TrackSetting(settings) => self.update_track_settings(id, settings),
             Request::Leave(_) => self.handle_leave(now, id),
             Request::SubscriptionPermission(permission) => {
                 self.set_subscription_permission(now, id, permission)

@@ -33,10 +33,13 @@ impl Participant {
 }
 
 impl Room {
-    pub(super) fn update_track_settings(&mut self, id: ParticipantId, settings: &proto::UpdateTrackSettings) {
-        for sid in &settings.track_sids {
-            let settings = proto::UpdateTrackSettings { track_sids: Vec::new(), ..settings.clone() };
-            self.change_settings(id, sid, |known| *known = settings);
+    pub(super) fn update_track_settings(
+        &mut self,
+        id: ParticipantId,
+        mut settings: proto::UpdateTrackSettings,
+    ) {
+        for sid in std::mem::take(&mut settings.track_sids) {
+            self.change_settings(id, &sid, |known| *known = settings.clone());
         }
     }
 
