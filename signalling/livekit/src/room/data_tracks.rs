@@ -14,6 +14,10 @@ use crate::ids::sid;
 /// Data tracks a participant publishes or subscribes to.
 const MAX_DATA_TRACKS: usize = 256;
 const MAX_NAME: usize = 256;
+/// Wishes of one message that are looked at.
+const MAX_UPDATES: usize = 1_024;
+/// The longest description of a data track's content, in bytes.
+const MAX_SCHEMA: usize = 1_024;
 /// Of a packet: flags, handle, sequence, frame number, timestamp.
 const HEADER_BYTES: usize = 12;
 /// Where the handle stands in the header, in network order.
@@ -63,6 +67,8 @@ impl Room {
             Some((Reason::DuplicateHandle, "the handle is in use"))
         } else if published.iter().any(|track| track.name == request.name) {
             Some((Reason::DuplicateName, "the name is in use"))
+        } else if prost::Message::encoded_len(&request) > MAX_NAME + MAX_SCHEMA {
+            Some((Reason::InvalidRequest, "the schema is too long"))
         } else if published.len() >= MAX_DATA_TRACKS {
             Some((Reason::LimitExceeded, "too many data tracks"))
         } else {
@@ -114,9 +120,10 @@ impl Room {
         id: ParticipantId,
         request: &proto::UpdateDataSubscription,
     ) {
-        for update in &request.updates {
+        for update in request.updates.iter().take(MAX_UPDATES) {
             let publisher = self.participants.values().find(|other| {
                 other.id != id
+                    && !other.is_hidden()
                     && other.data_tracks.published.iter().any(|track| track.sid == update.track_sid)
             });
             let publisher = publisher.map(|publisher| publisher.id);

@@ -16,6 +16,11 @@ use super::participant::ParticipantId;
 use super::{Now, Room};
 use crate::ids::sid;
 
+/// The longest name, client id or stream of a track, in bytes. Browsers' own ids have 36.
+const MAX_TRACK_TEXT: usize = 512;
+/// Codecs, layers and features that a track is announced with; there are a handful of each.
+const MAX_TRACK_ENTRIES: usize = 16;
+
 /// Announced, but no m-line carries it yet.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingTrack {
@@ -70,13 +75,33 @@ impl PendingTrack {
             codec: codec.filter(|codec| codec.kind() == MediaKind::Video),
             dtx: !request.disable_dtx && !has(proto::AudioTrackFeature::TfNoDtx),
             stereo: is_stereo(request),
-            red: !request.disable_red && request.encryption == proto::encryption::Type::None as i32,
+            red: has_red(request),
         }
     }
 }
 
 fn is_stereo(request: &proto::AddTrackRequest) -> bool {
     request.stereo || request.audio_features.contains(&(proto::AudioTrackFeature::TfStereo as i32))
+}
+
+/// A receiver can't take apart what is encrypted, so RED would only be a burden.
+fn has_red(request: &proto::AddTrackRequest) -> bool {
+    !request.disable_red && request.encryption == proto::encryption::Type::None as i32
+}
+
+/// Cuts lists to what any client needs: they are passed on to everybody.
+fn shorten(request: &mut proto::AddTrackRequest) {
+    request.audio_features.truncate(MAX_TRACK_ENTRIES);
+    request.packet_trailer_features.truncate(MAX_TRACK_ENTRIES);
+    request.layers.truncate(MAX_TRACK_ENTRIES);
+    request.simulcast_codecs.truncate(MAX_TRACK_ENTRIES);
+    for codec in &mut request.simulcast_codecs {
+        codec.layers.truncate(MAX_TRACK_ENTRIES);
+    }
+    let layers = request.simulcast_codecs.iter_mut().flat_map(|codec| &mut codec.layers);
+    for layer in layers.chain(&mut request.layers) {
+        layer.rid.clear(); // the description tells
+    }
 }
 
 fn kind_of(request: &proto::AddTrackRequest) -> Option<MediaKind> {
@@ -89,7 +114,9 @@ fn kind_of(request: &proto::AddTrackRequest) -> Option<MediaKind> {
 
 impl Room {
     /// A client announces a track. It is told the track's sid at once; media follow.
-    pub(super) fn add_track(&mut self, now: Now, id: ParticipantId, request: proto::AddTrackRequest) {
+    pub(super) fn add_track(&mut self, now: Now, id: ParticipantId, mut request: proto::AddTrackRequest) {
+        shorten(&mut request);
+        let texts = [&request.cid, &request.name, &request.stream];
         let participant = &self.participants[&id];
         let refusal = if kind_of(&request).is_none() {
             Some((Reason::UnsupportedType, "neither audio nor video"))
@@ -101,6 +128,8 @@ impl Room {
             Some((Reason::NotFound, "there is no such track"))
         } else if participant.pending.len() + participant.tracks.len() >= self.config.limits.tracks {
             Some((Reason::LimitExceeded, "too many tracks"))
+        } else if texts.iter().any(|text| text.len() > MAX_TRACK_TEXT) {
+            Some((Reason::LimitExceeded, "the name, cid or stream is too long"))
         } else {
             None
         };
@@ -135,8 +164,8 @@ impl Room {
     fn new_track_info(&mut self, now: Now, request: &proto::AddTrackRequest) -> proto::TrackInfo {
         let primary = request.simulcast_codecs.first();
         let mime_type = match (request.r#type(), primary) {
-            (proto::TrackType::Audio, _) if request.disable_red => "audio/opus".to_owned(),
-            (proto::TrackType::Audio, _) => "audio/red".to_owned(),
+            (proto::TrackType::Audio, _) if has_red(request) => "audio/red".to_owned(),
+            (proto::TrackType::Audio, _) => "audio/opus".to_owned(),
             (_, codec) => {
                 let codec = codec.and_then(|codec| Codec::by_name(&codec.codec)).unwrap_or(Codec::Vp8);
                 mime_of(codec)
@@ -384,7 +413,12 @@ impl Room {
         self.tell_layers_due(now);
     }
 
-    pub(super) fn update_audio_track(&mut self, id: ParticipantId, request: proto::UpdateLocalAudioTrack) {
+    pub(super) fn update_audio_track(
+        &mut self,
+        id: ParticipantId,
+        mut request: proto::UpdateLocalAudioTrack,
+    ) {
+        request.features.truncate(MAX_TRACK_ENTRIES);
         let track = self.tracks.get_mut(&request.track_sid).filter(|track| track.owner == id);
         let Some(track) = track else {
             self.refuse(

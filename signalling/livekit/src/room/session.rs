@@ -29,6 +29,8 @@ const REFRESHED_VALIDITY: u64 = 600;
 const LEAVERS_REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// Leavers remembered, whatever the coming and going.
 const MAX_LEAVERS: usize = 1_024;
+/// Capabilities of a client that others are told of; the protocol knows two.
+const MAX_CAPABILITIES: usize = 32;
 /// The longest a simulated speaker speaks.
 const MAX_SIMULATED_SECONDS: i32 = 600;
 /// The largest data channel message that is taken, in bytes: what clients keep below.
@@ -85,6 +87,8 @@ impl Room {
         if let Some(old) = replaced {
             self.dismiss(now, old, DisconnectReason::DuplicateIdentity, Action::Disconnect);
         }
+        let mut client = parameters.client;
+        client.capabilities.truncate(MAX_CAPABILITIES);
         let id = self.ids.next();
         let single = parameters.single_peer_connection;
         let publisher = self.peer_connection(proto::SignalTarget::Publisher);
@@ -94,7 +98,7 @@ impl Room {
             sid: sid("PA_", &mut self.rng),
             identity: claims.identity().to_owned(),
             name: claims.name.clone(),
-            client: parameters.client,
+            client,
             metadata,
             attributes,
             state: proto::participant_info::State::Joined,
