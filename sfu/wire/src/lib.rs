@@ -4,11 +4,15 @@
 //! [`weir_core::shard`] says: [`Wire::receive`] takes a batch of every socket and forwards it; after anything else
 //! that makes the shard speak, [`Wire::send`].
 
+mod patience;
+
 use std::time::Instant;
 
 use weir_core::Route;
 use weir_core::shard::Shard;
 use weir_udp::{ReceiveBatch, Segments, SendBatch, UdpSocket};
+
+use patience::Patience;
 
 /// What went over the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,7 @@ pub struct Wire {
     sockets: Vec<UdpSocket>,
     received: ReceiveBatch,
     sent: SendBatch,
+    patience: Patience,
     pub counts: WireCounts,
 }
 
@@ -40,6 +45,7 @@ impl Wire {
             sockets,
             received: ReceiveBatch::default(),
             sent: SendBatch::default(),
+            patience: Patience::default(),
             counts: WireCounts::default(),
         }
     }
@@ -49,7 +55,7 @@ impl Wire {
     }
 
     /// Takes one batch of every socket, gives its datagrams to `dispatch`, and forwards it. Says whether anything
-    /// came.
+    /// came. A picture that has come in part is waited with for its rest as long as [`Patience`] says.
     pub fn receive(
         &mut self,
         shard: &mut Shard,
@@ -59,25 +65,44 @@ impl Wire {
     ) -> bool {
         let mut busy = false;
         for socket in 0..self.sockets.len() {
-            match self.received.receive(&self.sockets[socket]) {
-                Ok(0) => continue,
-                Ok(messages) => self.counts.receive_messages += messages as u64,
-                Err(error) => {
-                    self.counts.receive_errors += 1;
-                    tracing::debug!(%error, "receiving failed");
-                    continue;
-                }
+            if !self.take(socket, shard, &mut dispatch) {
+                continue;
             }
             busy = true;
-            for message in self.received.messages() {
-                let route = Route::Udp { socket: socket as u8, remote: message.from };
-                for datagram in message.datagrams() {
-                    dispatch(shard, route, datagram);
-                }
+            let mut polls = 0;
+            while polls < self.patience.polls(shard.unfinished()) {
+                let came = self.take(socket, shard, &mut dispatch);
+                self.patience.note(came);
+                polls = if came { 0 } else { polls + 1 };
             }
             self.flush(shard, now, connections);
         }
         busy
+    }
+
+    /// Takes one batch of one socket. Says whether anything came.
+    fn take(
+        &mut self,
+        socket: usize,
+        shard: &mut Shard,
+        dispatch: &mut impl FnMut(&mut Shard, Route, &mut [u8]),
+    ) -> bool {
+        match self.received.receive(&self.sockets[socket]) {
+            Ok(0) => return false,
+            Ok(messages) => self.counts.receive_messages += messages as u64,
+            Err(error) => {
+                self.counts.receive_errors += 1;
+                tracing::debug!(%error, "receiving failed");
+                return false;
+            }
+        }
+        for message in self.received.messages() {
+            let route = Route::Udp { socket: socket as u8, remote: message.from };
+            for datagram in message.datagrams() {
+                dispatch(shard, route, datagram);
+            }
+        }
+        true
     }
 
     /// Forwards what came and sends it, until nothing is left.

@@ -43,8 +43,10 @@ use crate::timers::Timers;
 pub use front_door::Disposition;
 
 /// Packets that one batch may bring before they must be flushed; more are dropped and counted. 64 datagrams a call,
-/// each coalesced from up to 64 by the kernel.
-pub const MAX_PENDING: usize = 4_096;
+/// each coalesced from up to 64 by the kernel, after a batch that was waited with.
+pub const MAX_PENDING: usize = 4_096 + MAX_UNFINISHED;
+/// A batch of more packets is not worth waiting with: its runs are long already.
+const MAX_UNFINISHED: usize = 256;
 
 /// The first character of every user fragment of a shard's peers: any shard can tell whose a STUN check is.
 pub fn ufrag_prefix(shard: u8) -> char {
@@ -155,6 +157,15 @@ impl Shard {
                 stats: ShardStats::default(),
             },
         }
+    }
+
+    /// How many subscribers would get the picture in two runs of packets instead of one if [`Self::flush`] came now,
+    /// before its rest: zero once the last packet that arrived ends its picture.
+    pub fn unfinished(&self) -> usize {
+        let last = self.pending.last().filter(|last| !last.facts.frame_end && !last.facts.marker);
+        let Some(last) = last.filter(|_| self.pending.len() <= MAX_UNFINISHED) else { return 0 };
+        let publication = &self.model.publications[last.publication as usize];
+        if publication.is_video() { publication.subscribers.len() } else { 0 }
     }
 
     /// What is to be sent. The shell clears it after sending.

@@ -1,5 +1,7 @@
 //! What leaves: runs that the kernel cuts, and nothing lost on the way there.
 
+use weir_rtp::header::{DatagramKind, classify};
+
 use super::common::{Shape, Stage, ms, secs};
 
 #[test]
@@ -83,4 +85,33 @@ fn a_key_frame_repaired_late_is_followed_by_what_came_after_at_every_subscriber(
         let playback = stage.playback(subscription);
         playback.assert_seamless();
     }
+}
+
+#[test]
+fn a_picture_that_came_in_part_is_unfinished_for_all_its_subscribers_until_its_last_packet() {
+    let mut stage = Stage::new(55);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape { layers: vec![(1_000, 4)], ..Shape::vp8() });
+    for _ in 0..5 {
+        let client = stage.join();
+        stage.subscribe(client, publication);
+    }
+    stage.run(secs(1));
+    let route = stage.clients[publisher].route;
+    let picture = loop {
+        stage.now = stage.clients[publisher].poll_timeout().expect("it publishes");
+        let datagrams = stage.clients[publisher].handle_timeout(stage.now);
+        let media: Vec<_> =
+            datagrams.into_iter().filter(|datagram| classify(datagram) == DatagramKind::Rtp).collect();
+        if media.len() > 1 {
+            break media;
+        }
+    };
+    let last = picture.len() - 1;
+    for (at, mut datagram) in picture.into_iter().enumerate() {
+        stage.deliver(route, &mut datagram);
+        assert_eq!(stage.shard.unfinished(), if at < last { 5 } else { 0 }, "after packet {at} of {last}");
+    }
+    stage.flush();
+    assert_eq!(stage.shard.unfinished(), 0);
 }
