@@ -27,7 +27,7 @@ pub(crate) struct Peer {
     pub transport: Transport,
     /// Where media goes; the latest address that a check from the peer nominated.
     pub route: Option<Route>,
-    /// Its addresses in the routing table, oldest first.
+    /// Its addresses in the routing table; the one last checked comes last.
     pub routes: Vec<Route>,
     pub srtp_in: Option<SrtpIngress>,
     pub srtp_out: Option<SrtpEgress>,

@@ -20,7 +20,7 @@ impl Shard {
             let peer = &mut self.model.peers[index as usize];
             match output {
                 Output::Transmit { route, bytes } => self.out.push_control(route, &bytes),
-                Output::RouteValidated(route) => self.learn_route(index, route),
+                Output::RouteValidated(_) => {} // every valid check is noted where it arrives
                 Output::RouteSelected(route) => peer.route = Some(route),
                 Output::Connected(keys) => {
                     let (ingress, egress) = keys.into_contexts();
@@ -48,13 +48,14 @@ impl Shard {
         }
     }
 
-    /// An authenticated check came from this address: packets from it are this peer's.
-    fn learn_route(&mut self, index: u32, route: weir_transport::Route) {
-        if self.routes.insert(route, index) == Some(index) {
-            return;
+    /// An authenticated check came from this address: packets from it are this peer's from now on, even if it was
+    /// somebody else's, or forgotten for others.
+    pub(super) fn learn_route(&mut self, index: u32, route: weir_transport::Route) {
+        if self.routes.insert(route, index) != Some(index) {
+            self.out.routes.push_back(route);
         }
-        self.out.routes.push_back(route);
         let peer = &mut self.model.peers[index as usize];
+        peer.routes.retain(|known| *known != route);
         peer.routes.push(route);
         if peer.routes.len() > MAX_ROUTES_PER_PEER {
             let unused = peer.routes.iter().position(|known| Some(*known) != peer.route).unwrap_or(0);

@@ -51,7 +51,9 @@ impl Shard {
             return Disposition::Handled;
         };
         if let Some(&peer) = self.ufrags.get(ufrag) {
-            if !self.model.peers[peer as usize].transport.handle_packet(now, route, data) {
+            if self.model.peers[peer as usize].transport.handle_packet(now, route, data) {
+                self.learn_route(peer, route);
+            } else {
                 self.out.stats.drop(Drop::Stun);
             }
             self.drain_transport(now, peer);
