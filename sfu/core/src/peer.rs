@@ -21,12 +21,18 @@ pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the control plane hears what a peer's line is like.
 pub(crate) const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// For so long after ICE chose a path, packets from another say nothing about where media should go: they may have been
+/// under way on the old one. Longer would be long for clients whose media leaves on another path than they nominated.
+const STRAGGLERS: Duration = Duration::from_millis(500);
+
 pub(crate) struct Peer {
     pub id: PeerId,
     pub conference: u32,
     pub transport: Transport,
-    /// Where media goes; the latest address that a check from the peer nominated.
+    /// Where media goes: the path that the peer nominated, or the one its own media shows it to have chosen.
     pub route: Option<Route>,
+    /// When ICE last chose another path.
+    pub route_chosen: Option<Instant>,
     /// Its addresses in the routing table; the one last checked comes last.
     pub routes: Vec<Route>,
     pub srtp_in: Option<SrtpIngress>,
@@ -99,6 +105,19 @@ impl Peer {
         match self.senders.binary_search_by_key(&ssrc, |sender| sender.0) {
             Ok(at) => self.senders[at].1 = subscription,
             Err(at) => self.senders.insert(at, (ssrc, subscription)),
+        }
+    }
+
+    /// ICE chose a path.
+    pub fn choose_route(&mut self, now: Instant, route: Route) {
+        (self.route, self.route_chosen) = (Some(route), Some(now));
+    }
+
+    /// An authentic packet came from a validated address.
+    pub fn on_authentic(&mut self, now: Instant, route: Route) {
+        self.last_heard = now;
+        if self.route != Some(route) && self.route_chosen.is_none_or(|at| now >= at + STRAGGLERS) {
+            self.route = Some(route);
         }
     }
 

@@ -71,6 +71,7 @@ impl Shard {
             conference,
             transport: Transport::new(&self.context, local, now),
             route: None,
+            route_chosen: None,
             routes: Vec::new(),
             srtp_in: None,
             srtp_out: None,

@@ -21,7 +21,7 @@ impl Shard {
             match output {
                 Output::Transmit { route, bytes } => self.out.push_control(route, &bytes),
                 Output::RouteValidated(_) => {} // every valid check is noted where it arrives
-                Output::RouteSelected(route) => peer.route = Some(route),
+                Output::RouteSelected(route) => peer.choose_route(now, route),
                 Output::Connected(keys) => {
                     let (ingress, egress) = keys.into_contexts();
                     (peer.srtp_in, peer.srtp_out) = (Some(ingress), Some(egress));

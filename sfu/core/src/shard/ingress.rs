@@ -35,8 +35,7 @@ impl Shard {
         }
         let peer = &mut self.model.peers[index as usize];
         let opened = peer.srtp_in.as_mut().ok_or(Drop::NoKeys)?.open_rtp(data).map_err(reason)?;
-        peer.last_heard = now;
-        peer.route = Some(route); // validated, and where the peer's own choice of path shows
+        peer.on_authentic(now, route);
         self.out.stats.rtp_in += 1;
 
         let packet = &data[..opened.len];

@@ -31,8 +31,7 @@ impl Shard {
                 return Disposition::Handled;
             }
         };
-        peer.last_heard = now;
-        peer.route = Some(route);
+        peer.on_authentic(now, route);
         self.out.stats.rtcp_in += 1;
         for packet in Compound::new(&data[..len]) {
             match packet {
