@@ -14,7 +14,7 @@ use weir_units::media::PayloadFormat;
 
 use super::{Disposition, MAX_PENDING, Model, Pending, Shard};
 use crate::ingress::nack::Seen;
-use crate::peer::Stream;
+use crate::peer::{Line, Stream};
 use crate::ring::{Inserted, Packet, PacketMeta};
 use crate::stats::Drop;
 use crate::subscription::facts;
@@ -141,6 +141,19 @@ impl Model {
         extensions: &IngressExtensions,
     ) -> Result<Stream, Drop> {
         let peer = &mut self.peers[index as usize];
+        // Clients that negotiated the MID send it until they know that a stream arrived. Without it a stream may be
+        // the rest of a publication that is gone, and must not take the place of one that is bound.
+        let is_free = |line: &Line| {
+            peer.extensions.mid.is_none()
+                || !peer.streams.iter().any(|stream| {
+                    stream.publication == line.publication
+                        && self.publications[line.publication as usize]
+                            .format(header.payload_type)
+                            .is_some_and(|(_, is_retransmission)| {
+                                is_retransmission == stream.is_retransmission
+                            })
+                })
+        };
         let line = match extensions.mid {
             Some(mid) => peer.lines.iter().find(|line| line.mid == mid).copied(),
             None => {
@@ -154,7 +167,7 @@ impl Model {
                 let mut takers = peer.lines.iter().filter(|line| {
                     self.publications[line.publication as usize].format(header.payload_type).is_some()
                 });
-                let only = takers.next().filter(|_| takers.next().is_none()).copied();
+                let only = takers.next().filter(|line| takers.next().is_none() && is_free(line)).copied();
                 peer.lines.iter().find(|line| announces(header.ssrc, line.publication)).copied().or(only)
             }
         }
