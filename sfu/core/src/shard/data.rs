@@ -41,7 +41,7 @@ impl Shard {
         if connected {
             let id = self.model.peers[index as usize].id;
             self.tell(index, Event::PeerConnected { peer: id });
-            self.start_subscriptions_of(now, index);
+            self.start_subscriptions_of(index);
         }
         if let Some(at) = self.model.peers[index as usize].transport.poll_timeout() {
             self.arm_peer(index, at);

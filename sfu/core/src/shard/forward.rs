@@ -26,6 +26,9 @@ impl Shard {
     /// Forwards what the batch brought. Says whether something is left because the arena is full: send, clear, and
     /// call again.
     pub fn flush(&mut self, now: Instant) -> bool {
+        if self.start_waiting(now) {
+            return true;
+        }
         if !self.cursor.sorted {
             self.pending.sort_unstable_by_key(|packet| (packet.publication, packet.encoding, packet.order));
             self.cursor = Cursor { sorted: true, ..Cursor::default() };
@@ -77,14 +80,28 @@ impl Shard {
         }
     }
 
-    pub(super) fn start_subscriptions_of(&mut self, now: Instant, peer: u32) {
-        let mut subscriptions: Vec<u32> =
-            self.model.peers[peer as usize].senders.iter().map(|sender| sender.1).collect();
-        subscriptions.sort_unstable();
-        subscriptions.dedup();
-        for subscription in subscriptions {
-            self.start_subscription(now, subscription);
+    /// All subscriptions of a peer are to start with the next flush: their replays may need the arena several times.
+    pub(super) fn start_subscriptions_of(&mut self, peer: u32) {
+        for &(ssrc, subscription) in &self.model.peers[peer as usize].senders {
+            if self.model.subscriptions[subscription as usize].ssrc() == ssrc {
+                self.starting.push(subscription);
+            }
         }
+    }
+
+    /// Starts what is to start. Says whether something is left for want of room.
+    fn start_waiting(&mut self, now: Instant) -> bool {
+        while let Some(subscription) = self.starting.pop() {
+            if !self.out.egress.has_room_for(MAX_REPLAY as usize + 1) && !self.out.egress.is_empty() {
+                self.starting.push(subscription);
+                return true;
+            }
+            // It may have gone between the batch and its flush.
+            if self.model.subscriptions.contains(subscription as usize) {
+                self.start_subscription(now, subscription);
+            }
+        }
+        false
     }
 
     /// What the subscription aims for, given what it wishes and what is being sent.

@@ -74,6 +74,8 @@ pub struct Shard {
     routes: Map<Route, u32>,
     ufrags: Map<String, u32>,
     pending: Vec<Pending>,
+    /// Subscriptions of peers that connected in this batch; bound: those of the peers.
+    starting: Vec<u32>,
     cursor: Cursor,
     out: Outbox,
 }
@@ -148,6 +150,7 @@ impl Shard {
             routes: Map::with_hasher(hash()),
             ufrags: Map::with_hasher(hash()),
             pending: Vec::with_capacity(MAX_PENDING),
+            starting: Vec::new(),
             cursor: Cursor::default(),
             out: Outbox {
                 egress: Egress::default(),
