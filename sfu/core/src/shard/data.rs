@@ -43,9 +43,7 @@ impl Shard {
             self.tell(index, Event::PeerConnected { peer: id });
             self.start_subscriptions_of(index);
         }
-        if let Some(at) = self.model.peers[index as usize].transport.poll_timeout() {
-            self.arm_peer(index, at);
-        }
+        self.arm_transport(now, index);
     }
 
     /// An authenticated check came from this address: packets from it are this peer's from now on, even if it was

@@ -13,6 +13,9 @@ use crate::timers::TimerKey;
 /// still for this long and a key frame.
 const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Timers are at least so far apart. Finer costs wake-ups and gains nothing on any line.
+const TICK: Duration = Duration::from_millis(1);
+
 impl Shard {
     /// Does everything that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -56,13 +59,19 @@ impl Shard {
             return;
         }
         let mut next = heard + PEER_TIMEOUT;
-        if let Some(at) = peer.transport.poll_timeout() {
-            next = next.min(at);
-        }
         if peer.is_connected() {
             next = next.min(self.handle_media_timeout(now, index));
         }
-        self.arm_peer(index, next);
+        self.arm_peer(index, next.max(now + TICK));
+        self.arm_transport(now, index);
+    }
+
+    /// Makes sure that a peer is looked at when its transport wants to be, or at the next tick when that has passed: a
+    /// timer that stays in the past must not keep the shard in its loop.
+    pub(super) fn arm_transport(&mut self, now: Instant, index: u32) {
+        if let Some(at) = self.model.peers[index as usize].transport.poll_timeout() {
+            self.arm_peer(index, at.max(now + TICK));
+        }
     }
 
     /// RTCP that is due. Says when there is next some.
@@ -112,7 +121,7 @@ impl Shard {
             let entry = &self.model.publications[index as usize].encodings[encoding];
             let retry_at = entry.key_frames.retry_at().filter(|_| is_watched);
             for at in [entry.losses.next_timeout(), retry_at].into_iter().flatten() {
-                next = next.min(at.max(now + Duration::from_millis(1)));
+                next = next.min(at.max(now + TICK));
             }
         }
         next
