@@ -40,8 +40,9 @@ pub(crate) struct EncodingState {
     pub key_frames: KeyFrameRequests,
     /// Whether it flows.
     pub activity: Activity,
-    /// The template structure that dependency descriptors refer to.
+    /// The template structure that dependency descriptors refer to, and the number of the packet that brought it.
     pub structure: Option<Box<TemplateStructure>>,
+    pub structure_at: u64,
     /// The publisher's last sender report, to align encodings and to tell subscribers.
     pub report: Option<SenderReportAt>,
     /// Added to the extended sequence numbers of the present SSRC, so that a new SSRC of the same encoding goes on
@@ -130,6 +131,7 @@ impl EncodingState {
             key_frames: KeyFrameRequests::default(),
             activity: Activity::default(),
             structure: None,
+            structure_at: 0,
             report: None,
             base: 0,
             generation: 0,

@@ -73,8 +73,11 @@ impl Shard {
             encoding.key_frames.want(now);
         }
         let descriptor = extensions.dependency_descriptor.map_or(&[][..], |range| range.of(packet));
-        if let Some(structure) = TemplateStructure::attached_to(descriptor) {
-            encoding.structure = Some(Box::new(structure));
+        // A repair may bring a structure that has been replaced since.
+        if sequence >= encoding.structure_at
+            && let Some(structure) = TemplateStructure::attached_to(descriptor)
+        {
+            (encoding.structure, encoding.structure_at) = (Some(Box::new(structure)), sequence);
         }
         let info = PayloadInfo::read(format.codec, payload);
         let meta = PacketMeta {
