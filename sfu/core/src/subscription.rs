@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use weir_rtp::dependency_descriptor::DependencyDescriptor;
 use weir_rtp::extension::ExtensionWriter;
+use weir_rtp::h264;
 use weir_rtp::header::{FIXED_HEADER_LEN, FixedHeader};
 use weir_rtp::red;
 use weir_transport::Route;
@@ -418,6 +419,11 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
         },
         references: None,
     };
+    if codec == Codec::H264 && facts.key_frame_start && !h264::carries_parameter_set(packet.payload) {
+        // A slice begins the frame only if nothing of it is missing before: a receiver needs the parameter sets.
+        let before = meta.sequence.checked_sub(1).and_then(|before| state.ring.get(before));
+        facts.key_frame_start = before.is_some_and(|before| before.meta.timestamp != meta.timestamp);
+    }
     if codec == Codec::Av1
         && let Some(descriptor) =
             DependencyDescriptor::parse(packet.dependency_descriptor, state.structure.as_deref())

@@ -15,12 +15,24 @@ const FU_A: u8 = 28;
 /// An encoder sends the SPS before the IDR slice, in the same picture; both answer true.
 #[inline]
 pub fn is_key_frame_start(payload: &[u8]) -> bool {
+    has_unit(payload, begins_key_frame)
+}
+
+/// Whether a packet carries a sequence parameter set, without which a key frame cannot be decoded.
+#[inline]
+pub fn carries_parameter_set(payload: &[u8]) -> bool {
+    has_unit(payload, |nal_type| nal_type == NAL_SPS)
+}
+
+/// Whether a unit of a wanted type is in the packet, or begins there.
+#[inline]
+fn has_unit(payload: &[u8], is_wanted: impl Fn(u8) -> bool) -> bool {
     let Some(first) = payload.first() else { return false };
     match first & 0x1f {
         STAP_A => {
             let mut at = 1;
             while let (Some(len), Some(header)) = (u16_at(payload, at), payload.get(at + 2)) {
-                if begins_key_frame(header & 0x1f) {
+                if is_wanted(header & 0x1f) {
                     return true;
                 }
                 if len == 0 {
@@ -30,8 +42,8 @@ pub fn is_key_frame_start(payload: &[u8]) -> bool {
             }
             false
         }
-        FU_A => payload.get(1).is_some_and(|fu| fu & 0x80 != 0 && begins_key_frame(fu & 0x1f)),
-        single => begins_key_frame(single),
+        FU_A => payload.get(1).is_some_and(|fu| fu & 0x80 != 0 && is_wanted(fu & 0x1f)),
+        single => is_wanted(single),
     }
 }
 
@@ -51,6 +63,15 @@ mod tests {
         assert!(is_key_frame_start(&[0x67, 1, 2]));
         assert!(!is_key_frame_start(&[0x41, 1, 2]));
         assert!(!is_key_frame_start(&[0x68, 1, 2]));
+    }
+
+    #[test]
+    fn tells_parameter_sets_from_slices() {
+        assert!(carries_parameter_set(&[0x67, 1, 2]));
+        assert!(carries_parameter_set(&[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 1]));
+        assert!(!carries_parameter_set(&[0x65, 1, 2]));
+        assert!(!carries_parameter_set(&[0x7c, 0x85, 1]));
+        assert!(!carries_parameter_set(&[]));
     }
 
     #[test]
