@@ -25,8 +25,7 @@ fn lossy_minute(seed: u64, shape: Shape) -> Figures {
         subscribers.iter().map(|subscriber| stage.subscribe(*subscriber, publication)).collect();
     (stage.line.loss_up, stage.line.loss_down) = (0.03, 0.03);
     stage.run(secs(60));
-    (stage.line.loss_up, stage.line.loss_down) = (0.0, 0.0);
-    stage.run(secs(1));
+    stage.settle();
     let mut figures = Figures { resent: stage.clients[publisher].resent, ..Figures::default() };
     let stats = stage.shard.stats().clone();
     figures.lost_up = stats.recovered + stats.lost;

@@ -132,3 +132,48 @@ fn a_repair_that_comes_twice_or_unasked_is_not_forwarded_again() {
     assert_eq!(stage.receiver(subscription).duplicates, 0);
     assert_eq!(stage.dropped(weir_core::stats::Drop::Duplicate), 39);
 }
+
+#[test]
+fn a_key_frame_that_is_repaired_after_the_next_one_came_disturbs_nobody() {
+    for shape in [Shape::av1_svc(), Shape::vp8(), Shape::vp9_svc(), Shape::h264()] {
+        let mut stage = Stage::new(26);
+        let publisher = stage.join();
+        let publication = stage.publish(publisher, shape);
+        let subscriber = stage.join();
+        let subscription = stage.subscribe(subscriber, publication);
+        stage.run(secs(1));
+        for _ in 0..3 {
+            stage.line.drop_next_key_start = true;
+            stage.source(publication).streams[0].wants_key = true;
+            stage.run(ms(33));
+            stage.source(publication).streams[0].wants_key = true;
+            stage.run(secs(1));
+        }
+        let asked = stage.source(publication).streams[0].requests.len();
+        assert_eq!(asked, 0);
+        let playback = stage.playback(subscription);
+        playback.assert_seamless();
+        assert!(playback.frames.last().unwrap().at > stage.now - ms(100));
+    }
+}
+
+#[test]
+fn a_structure_that_is_repaired_late_does_not_replace_the_one_in_use() {
+    let mut stage = Stage::new(27);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::av1_svc());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.wish(subscription, 0, 1);
+    stage.run(secs(1));
+    stage.line.drop_next_key_start = true;
+    stage.source(publication).streams[0].wants_key = true;
+    stage.run(ms(33));
+    stage.source(publication).streams[0].wants_key = true;
+    stage.run(ms(300));
+    let before = stage.playback(subscription).frames.len();
+    stage.run(ms(500));
+    let playback = stage.playback(subscription);
+    assert!(playback.frames.len() > before + 10);
+    assert!(playback.frames[before..].iter().all(|frame| frame.id.spatial == 0), "layers are told apart");
+}

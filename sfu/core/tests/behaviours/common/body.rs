@@ -1,11 +1,13 @@
 //! What stands in place of encoded media: a description of the frame, enough to play decoder.
 
 /// The bytes a body takes at least; the rest of a packet is filler.
-pub const BODY_LEN: usize = 40;
+pub const BODY_LEN: usize = 44;
 
 /// A frame of one encoding or spatial layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameId {
+    /// The publication.
+    pub source: u32,
     pub encoding: u8,
     pub spatial: u8,
     /// Counts the frames of this encoding and layer.
@@ -41,6 +43,7 @@ impl Body {
         ];
         bytes.extend(self.frame.number.to_be_bytes());
         bytes.extend(self.captured.to_be_bytes());
+        bytes.extend(self.frame.source.to_be_bytes());
         for need in self.needs {
             let (spatial, number) = need.unwrap_or((u8::MAX, 0));
             bytes.push(spatial);
@@ -58,13 +61,13 @@ impl Body {
         let number = |at: usize| u32::from_be_bytes(*head[at..].first_chunk().unwrap());
         let need = |at: usize| (head[at] != u8::MAX).then(|| (head[at], number(at + 1)));
         Some(Self {
-            frame: FrameId { encoding: head[0], spatial: head[1], number: number(8) },
+            frame: FrameId { source: number(20), encoding: head[0], spatial: head[1], number: number(8) },
             temporal: head[2],
             is_key: head[3] != 0,
             index: head[4],
             count: head[5],
             captured: u64::from_be_bytes(*head[12..].first_chunk().unwrap()),
-            needs: [need(20), need(25), need(30)],
+            needs: [need(24), need(29), need(34)],
         })
     }
 }

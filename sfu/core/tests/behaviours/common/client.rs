@@ -1,6 +1,6 @@
 //! A scripted client: its transport, what it publishes and what it receives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use weir_rtp::header::{DatagramKind, RtpHeader, classify};
@@ -64,6 +64,7 @@ pub struct Participant {
     /// Media packets it sent, retransmissions not counted, and retransmissions.
     pub sent: u64,
     pub resent: u64,
+    spare: VecDeque<Vec<u8>>,
     next_check: Instant,
     next_report: Instant,
 }
@@ -87,6 +88,7 @@ impl Participant {
             round_trip: Duration::from_millis(40),
             sent: 0,
             resent: 0,
+            spare: VecDeque::new(),
             next_check: now,
             next_report: now + REPORT_INTERVAL,
         }
@@ -172,6 +174,26 @@ impl Participant {
         for blocks in blocks.chunks(31) {
             out.extend(self.rtcp(|writer| writer.receiver_report(1, blocks)));
         }
+    }
+
+    /// The next packet of the first source, which is not sent: for tests that deliver it themselves.
+    pub fn next_media(&mut self, now: Instant) -> Vec<u8> {
+        while self.spare.is_empty() {
+            let (_, egress) = self.srtp.as_ref().expect("connected");
+            let due = self.sources[0].next;
+            self.spare.extend(self.sources[0].capture(now, egress, &mut self.transport));
+            self.sources[0].next = due;
+        }
+        self.spare.pop_front().expect("filled above")
+    }
+
+    /// Anything, protected as RTCP.
+    pub fn seal_rtcp(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut packet = plain.to_vec();
+        packet.resize(plain.len() + 40, 0);
+        let len = self.srtp.as_mut().expect("connected").1.seal_rtcp(&mut packet, plain.len());
+        packet.truncate(len);
+        packet
     }
 
     /// A protected RTCP packet.

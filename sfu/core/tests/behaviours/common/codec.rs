@@ -11,6 +11,8 @@ pub struct Numbers {
     pub tl0: u8,
     /// Counts all frames of the stream, for the dependency descriptor.
     pub frame: u16,
+    /// Where the ids of the templates begin: elsewhere with each structure.
+    pub first_template: u8,
     /// The frame is of a higher temporal layer and needs nothing but the base layer.
     pub is_layer_sync: bool,
 }
@@ -102,18 +104,22 @@ pub fn dependency_descriptor(body: &Body, numbers: Numbers) -> Vec<u8> {
         _ => 5,
     };
     let [high, low] = numbers.frame.to_be_bytes();
-    let mut bytes = vec![u8::from(first) << 7 | u8::from(last) << 6 | template, high, low];
+    let mut bytes = vec![
+        u8::from(first) << 7 | u8::from(last) << 6 | (numbers.first_template + template) % 64,
+        high,
+        low,
+    ];
     if body.is_key && first && body.frame.spatial == 0 {
-        bytes.extend(structure());
+        bytes.extend(structure(numbers.first_template));
     }
     bytes
 }
 
 /// Extended flags with a structure attached, then the structure.
-fn structure() -> Vec<u8> {
+fn structure(first_template: u8) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.push(0b10000, 5); // a structure and nothing custom
-    bits.push(0, 6); // the first template's id
+    bits.push(first_template.into(), 6);
     bits.push(3, 5); // four decode targets
     for step in [0, 1, 2, 0, 1, 3] {
         bits.push(step, 2);

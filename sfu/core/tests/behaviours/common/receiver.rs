@@ -145,6 +145,7 @@ impl Receiver {
         }
         let media = if self.codec == Codec::Red { Some(payload) } else { body_of(self.codec, payload) };
         let body = media.and_then(Body::read).expect("a body of ours");
+        assert_eq!(u64::from(body.frame.source), self.publication.0, "of the publication subscribed to");
         let received = Received {
             at: now,
             timestamp: header.timestamp,

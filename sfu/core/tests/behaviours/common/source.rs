@@ -117,6 +117,7 @@ pub struct Stream {
     picture: u16,
     tl0: u8,
     frame: u16,
+    first_template: u8,
     /// Pictures since the last key picture.
     since_key: u32,
     pub wants_key: bool,
@@ -177,6 +178,7 @@ impl Source {
                 picture: random() as u16 & 0x7fff,
                 tl0: random() as u8,
                 frame: 0,
+                first_template: 0,
                 since_key: 0,
                 wants_key: true,
                 is_active: true,
@@ -260,6 +262,7 @@ impl Source {
         let (shape, stream) = (&self.shape, &mut self.streams[at]);
         let is_key = stream.wants_key && shape.is_video();
         stream.since_key = if is_key { 0 } else { stream.since_key + 1 };
+        stream.first_template = (stream.first_template + 6 * u8::from(is_key)) % 60;
         let temporal = match shape.temporal_layers {
             3 => [0, 2, 1, 2][stream.since_key as usize % 4],
             2 => (stream.since_key % 2) as u8,
@@ -299,7 +302,7 @@ impl Source {
             stream.last[s][usize::from(temporal)] = Some(number);
             for index in 0..count {
                 let body = Body {
-                    frame: FrameId { encoding: at as u8, spatial, number },
+                    frame: FrameId { source: self.id.0 as u32, encoding: at as u8, spatial, number },
                     temporal,
                     is_key,
                     index,
@@ -311,6 +314,7 @@ impl Source {
                     picture: stream.picture,
                     tl0: stream.tl0,
                     frame: stream.frame,
+                    first_template: stream.first_template,
                     is_layer_sync: temporal > 0 && needs[0].map(|need| need.1) == stream.last[s][0],
                 };
                 // libwebrtc makes the last packets of a frame a byte longer.

@@ -300,9 +300,12 @@ impl Stage {
         if is_media && loss > 0.0 && self.rng.random_bool(loss) {
             return;
         }
-        let jitter = self.line.jitter.as_micros() as u64;
-        let jitter =
-            if jitter > 0 { Duration::from_micros(self.rng.random_range(0..jitter)) } else { Duration::ZERO };
+        // Only media draws from the generator: how many packets a handshake takes is not ours to say.
+        let jitter = if is_media && !self.line.jitter.is_zero() {
+            Duration::from_micros(self.rng.random_range(0..self.line.jitter.as_micros() as u64))
+        } else {
+            Duration::ZERO
+        };
         self.order += 1;
         let swap = match to {
             To::Focus(_) if self.line.swaps => {
@@ -320,6 +323,16 @@ impl Stage {
         }
         self.network.push(Reverse((arrival, self.order)));
         self.in_flight.insert(self.order, InFlight { to, bytes });
+    }
+
+    /// Nothing more is lost or captured, and what is under way arrives and is repaired.
+    pub fn settle(&mut self) {
+        (self.line.loss_up, self.line.loss_down) = (0.0, 0.0);
+        self.run(ms(500)); // what was lost last shows when something follows
+        for source in self.clients.iter_mut().flat_map(|client| &mut client.sources) {
+            source.is_paused = true;
+        }
+        self.run(secs(1));
     }
 
     pub fn run(&mut self, duration: Duration) {
