@@ -55,8 +55,9 @@ pub(crate) struct Subscription {
     pub sent: Sent,
     /// The first packet was told to the control plane.
     pub started: bool,
-    /// The last sender report: its compact NTP time, and when it went.
-    pub reported: Option<(u32, Instant)>,
+    /// The last two sender reports, newest first: their compact NTP time, and when they went. A receiver may answer
+    /// the one before while the newest is under way.
+    reported: [Option<(u32, Instant)>; 2],
 }
 
 /// Counts for sender reports.
@@ -143,7 +144,7 @@ impl Subscription {
             resends: Resends::default(),
             sent: Sent::default(),
             started: false,
-            reported: None,
+            reported: [None; 2],
         }
     }
 
@@ -392,6 +393,16 @@ impl Subscription {
     /// An ingress timestamp of the encoding being sent, as the subscriber sees it.
     pub fn egress_timestamp(&self, timestamp: u32) -> u32 {
         self.timeline.present(timestamp)
+    }
+
+    /// A sender report left.
+    pub fn on_reported(&mut self, now: Instant, compact_ntp: u32) {
+        self.reported = [Some((compact_ntp, now)), self.reported[0]];
+    }
+
+    /// When the sender report that a receiver answers left, if it was one of the last.
+    pub fn reported_at(&self, compact_ntp: u32) -> Option<Instant> {
+        self.reported.iter().flatten().find(|reported| reported.0 == compact_ntp).map(|reported| reported.1)
     }
 
     pub fn ssrc(&self) -> u32 {

@@ -71,7 +71,7 @@ impl Shard {
             }
             let publication = &self.model.publications[subscription.publication as usize];
             let Some(info) = sender_info(now, subscription, publication) else { continue };
-            subscription.reported = Some((compact_ntp(info.ntp), now));
+            subscription.on_reported(now, compact_ntp(info.ntp));
             reports[count] = (ssrc, info);
             count += 1;
             if count == MAX_SENDER_REPORTS {

@@ -94,9 +94,7 @@ impl Shard {
         let publication = &self.model.publications[subscription.publication as usize];
         let clock_rate = publication.media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
         peer.line.on_report(block.fraction_lost, block.jitter, clock_rate);
-        if let Some((sent, at)) = subscription.reported
-            && block.last_sender_report == sent
-        {
+        if let Some(at) = subscription.reported_at(block.last_sender_report) {
             let held =
                 Duration::from_micros((u64::from(block.delay_since_last_sender_report) * 1_000_000) >> 16);
             if let Some(measured) = now.saturating_duration_since(at).checked_sub(held) {
