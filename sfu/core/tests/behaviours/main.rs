@@ -1,8 +1,12 @@
 //! Whole behaviours of a shard, through its inputs and outputs alone. Begin reading at [`common`].
 
+#![expect(clippy::unwrap_used, reason = "tests may unwrap; clippy takes the helpers of these for other code")]
+
 mod audio;
 mod common;
+mod crowd;
 mod egress;
+mod feedback;
 mod forwarding;
 mod hostile;
 mod key_frames;

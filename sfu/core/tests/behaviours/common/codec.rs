@@ -103,12 +103,9 @@ pub fn dependency_descriptor(body: &Body, numbers: Numbers) -> Vec<u8> {
         (_, 0, false) => 4,
         _ => 5,
     };
+    let template = (numbers.first_template + template) % 64;
     let [high, low] = numbers.frame.to_be_bytes();
-    let mut bytes = vec![
-        u8::from(first) << 7 | u8::from(last) << 6 | (numbers.first_template + template) % 64,
-        high,
-        low,
-    ];
+    let mut bytes = vec![u8::from(first) << 7 | u8::from(last) << 6 | template, high, low];
     if body.is_key && first && body.frame.spatial == 0 {
         bytes.extend(structure(numbers.first_template));
     }

@@ -16,7 +16,6 @@ use super::receiver::{Received, Receiver};
 pub struct Frame {
     pub id: FrameId,
     pub temporal: u8,
-    pub is_key: bool,
     pub timestamp: u32,
     pub captured: u64,
     /// When its last packet came.
@@ -112,7 +111,6 @@ impl Playback {
         self.frames.push(Frame {
             id,
             temporal: body.temporal,
-            is_key: body.is_key,
             timestamp: first.timestamp,
             captured: body.captured,
             at: parts.iter().map(|(_, packet)| packet.at).max().expect("one at least"),

@@ -27,7 +27,6 @@ pub struct Received {
     pub marker: bool,
     /// Bytes of RTP padding.
     pub padding: u8,
-    pub is_repair: bool,
     /// Its first bytes.
     pub descriptor: Vec<u8>,
     pub dependency: Vec<u8>,
@@ -151,7 +150,6 @@ impl Receiver {
             timestamp: header.timestamp,
             marker: header.marker,
             padding,
-            is_repair,
             descriptor: payload[..payload.len().min(8)].to_vec(),
             dependency: dependency.to_vec(),
             body,
