@@ -101,10 +101,20 @@ pub fn run() -> anyhow::Result<()> {
         Command::Run { config } => {
             let config = config::load(&config, std::env::vars())?;
             logging::start(&config.log)?;
+            for (name, right) in config::overlooked(std::env::vars().map(|(name, _)| name)) {
+                tracing::warn!(
+                    name,
+                    right,
+                    "an environment variable is ignored: two underscores part its words"
+                );
+            }
             focus::run(config, |_| {})
         }
         Command::Config(ConfigCommand { check: Some(path), .. }) => {
             config::load(&path, std::env::vars())?;
+            for (name, right) in config::overlooked(std::env::vars().map(|(name, _)| name)) {
+                eprintln!("{name} is ignored: write {right}");
+            }
             println!("{}: fine", path.display());
             Ok(())
         }

@@ -1,9 +1,11 @@
 //! The configuration: a TOML file, overridden by the environment, checked before anything starts.
 
+mod check;
+mod explain;
 mod load;
 mod values;
 
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, load, overlooked};
 pub use values::{Config, Log, LogFormat, Media};
 
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
@@ -18,7 +20,7 @@ mod tests {
 
     fn config(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        parse(text, environment)
+        parse("weir.toml", text, environment)
     }
 
     /// The printed default with its commented keys put in force.
@@ -71,6 +73,21 @@ mod tests {
     }
 
     #[test]
+    fn an_api_key_from_the_environment_keeps_its_name_and_is_text() {
+        let secret = "12345678901234567890123456789012";
+        let config = config("", &[("WEIR__KEYS__APIabc", secret)]).unwrap();
+        assert_eq!(config.keys, [("APIabc".to_owned(), secret.to_owned())].into());
+    }
+
+    #[test]
+    fn a_variable_with_too_few_underscores_is_noticed() {
+        let names =
+            ["WEIR_MEDIA_UDP_PORT", "WEIR__MEDIA__UDP_PORT", "WEIR_PORT", "WEIR_SERVICE_HOST", "PATH"];
+        let overlooked = overlooked(names.map(str::to_owned));
+        assert_eq!(overlooked, [("WEIR_MEDIA_UDP_PORT".to_owned(), "WEIR__MEDIA__UDP_PORT".to_owned())]);
+    }
+
+    #[test]
     fn mistakes_are_told_by_key_value_and_remedy() {
         let cases = [
             (format!("{KEYS}[media]\nudp_prt = 5"), "media.udp_prt", "udp_port"),
@@ -82,20 +99,50 @@ mod tests {
             ("[keys]\nkey = \"short\"".to_owned(), "keys.key", "openssl rand"),
             (String::new(), "keys", "openssl rand"),
             (format!("{KEYS}[media]\nshards = 200"), "media.shards", "26"),
-            ("= 5".to_owned(), "line 1", "TOML"),
+            ("= 5".to_owned(), "weir.toml, line 1 is not TOML", "mend it"),
+            (format!("{KEYS}[log]\nlevel = \"loud\""), "log.level", "use off, error"),
+            (format!("{KEYS}[media]\nbind = \"192.0.2.1\""), "media.bind", "square brackets"),
+            (format!("{KEYS}[media]\nbind = [\"192.0.2.1\", \"x\"]"), "media.bind[1] = \"x\"", "192.0.2.1"),
+            (format!("{KEYS}[media]\nbind = [\"0.0.0.0\"]"), "media.bind", "leave media.bind empty"),
+            (
+                format!("{KEYS}[media]\nannounce = [\"::\"]"),
+                "media.announce",
+                "name those that clients reach",
+            ),
+            (format!("{KEYS}[media]\nbind = [\"::1\", \"::1\"]"), "media.bind", "once"),
+            (format!("{KEYS}[http]\nbind = \"localhost:80\""), "http.bind", "names are not looked up"),
+            (format!("{KEYS}[http]\nbind = \"0.0.0.0:7881\""), "media.tcp_port = 7881", "another port"),
+            (format!("{KEYS}[admin]\nbind = \"127.0.0.1:7880\""), "admin.bind", "http.bind has that port"),
+            (format!("{KEYS}[media]\nreceive_buffer_bytes = 0"), "media.receive_buffer_bytes", "from 65536"),
+            (format!("{KEYS}[room]\nauto_create = \"no\""), "room.auto_create", "true or false"),
+            (format!("{KEYS}[medai]\nudp_port = 5"), "medai", "perhaps you mean media"),
+            (format!("media = 5\n{KEYS}"), "media = 5", "square brackets on a line of its own"),
+            (format!("{KEYS}\"\" = \"a secret of at least 32 characters\""), "keys", "give it one"),
         ];
         for (text, key, remedy) in cases {
             let error = config(&text, &[]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(remedy), "{text:?}: {error}");
         }
         let error = config(KEYS, &[("WEIR__MEDIA__SHARDS", "many")]).unwrap_err().to_string();
-        assert!(error.contains("media.shards") && error.contains("many"), "{error}");
+        assert!(error.starts_with("media.shards (set by WEIR__MEDIA__SHARDS) = \"many\""), "{error}");
     }
 
     #[test]
     fn secrets_are_not_repeated_in_errors() {
-        let error = config("[keys]\nkey = \"hunter2\"", &[]).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
+        for text in [
+            "[keys]\nkey = \"hunter2\"",
+            "[key]\nname = \"hunter2\"",
+            "keys = \"hunter2\"",
+            "secret = \"hunter2\"",
+            "[keys]\nkey = \"hunter2\nx = 5",
+            "[[ice_servers]]\nurls = \"stun:x\"\ncredential = \"hunter2\"",
+            "[[ice_servers]]\nurl = \"stun:x\"\ncredential = \"hunter2\"",
+            "[[ice_servers]]\nurls = [\"stun:x\"]\ncredentials = \"hunter2\"",
+            "ice_servers = [\"hunter2\"]\nx = 5",
+        ] {
+            let error = config(text, &[]).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
         assert!(!format!("{:?}", Config::example()).contains("a secret"));
     }
 }
