@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use crate::{focus, logging};
+
+/// The longest that a token made here is good for: ten years, in seconds.
+const MAX_VALIDITY: u32 = 10 * 366 * 24 * 3600;
 
 /// A Matrix conference focus: forwards the media of group calls. LiveKit clients use it as they are.
 #[derive(Parser)]
-#[command(name = "weir", version, about, max_term_width = 100)]
+#[command(name = "weir", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,26 +40,27 @@ enum Command {
 
 #[derive(Args)]
 struct Dev {
-    /// Address to listen on and to tell clients; other machines can connect only if it is not loopback
+    /// Address to listen on and to tell clients; other machines can connect only if it is not loopback.
+    /// 0.0.0.0 is all of this machine's
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
     bind: IpAddr,
     /// Port for HTTP and WebSockets (TCP)
-    #[arg(long, default_value_t = 7880)]
+    #[arg(long, default_value_t = 7880, value_name = "PORT")]
     port: u16,
     /// Port for media (UDP)
-    #[arg(long, default_value_t = 7882)]
+    #[arg(long, default_value_t = 7882, value_name = "PORT")]
     udp_port: u16,
     /// Port for media of clients without UDP (TCP); 0 turns it off
-    #[arg(long, default_value_t = 7881)]
+    #[arg(long, default_value_t = 7881, value_name = "PORT")]
     tcp_port: u16,
     /// Port for metrics and health (TCP, loopback); 0 turns it off
-    #[arg(long, default_value_t = 7889)]
+    #[arg(long, default_value_t = 7889, value_name = "PORT")]
     admin_port: u16,
     /// API key
-    #[arg(long, default_value = "devkey")]
+    #[arg(long, default_value = "devkey", value_parser = NonEmptyStringValueParser::new())]
     key: String,
     /// Secret of the API key
-    #[arg(long, default_value = "secret")]
+    #[arg(long, default_value = "secret", value_parser = NonEmptyStringValueParser::new())]
     secret: String,
     /// Threads that forward media; 0 is one a core
     #[arg(long, default_value_t = 0)]
@@ -79,20 +84,20 @@ struct ConfigCommand {
 #[derive(Args)]
 struct Token {
     /// API key
-    #[arg(long, default_value = "devkey")]
+    #[arg(long, default_value = "devkey", value_parser = NonEmptyStringValueParser::new())]
     key: String,
     /// Secret of the API key
-    #[arg(long, default_value = "secret", env = "WEIR_SECRET", hide_env_values = true)]
+    #[arg(long, default_value = "secret", env = "WEIR_SECRET", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     secret: String,
     /// The room to join
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     room: String,
     /// Who joins
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     identity: String,
     /// How long the token is good for, in seconds
-    #[arg(long, default_value_t = 6 * 3600, value_name = "SECONDS")]
-    valid_for: u64,
+    #[arg(long, default_value_t = 6 * 3600, value_name = "SECONDS", value_parser = 1..=MAX_VALIDITY as i64)]
+    valid_for: i64,
 }
 
 pub fn run() -> anyhow::Result<()> {
@@ -124,7 +129,10 @@ pub fn run() -> anyhow::Result<()> {
         }
         Command::Token(token) => {
             let Token { key, secret, room, identity, valid_for } = token;
-            println!("{}", mint(&key, &secret, &identity, &room, Duration::from_secs(valid_for))?);
+            println!(
+                "{}",
+                mint(&key, &secret, &identity, &room, Duration::from_secs(valid_for.unsigned_abs()))?
+            );
             Ok(())
         }
     }
@@ -134,40 +142,106 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.http.bind = SocketAddr::new(dev.bind, dev.port);
     config.admin.bind = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), dev.admin_port);
-    config.media.bind = vec![dev.bind];
+    // Nobody can send to "all addresses": then clients are told each of them.
+    config.media.bind = if dev.bind.is_unspecified() { Vec::new() } else { vec![dev.bind] };
     config.media.udp_port = dev.udp_port;
     config.media.tcp_port = dev.tcp_port;
     config.media.shards = dev.shards;
     config.keys = [(dev.key.clone(), dev.secret.clone())].into();
-    config.log.level = dev.log;
-    logging::start(&config.log)?;
+    config.log.level.clone_from(&dev.log);
+    logging::start(&config.log).map_err(by_flag)?;
     let room = "dev";
     let day = Duration::from_secs(24 * 3600);
-    let tokens =
-        ["alice", "bob"].map(|identity| (identity, mint(&dev.key, &dev.secret, identity, room, day)));
-    focus::run(config, move |started| {
+    let mut tokens = Vec::new();
+    for identity in ["alice", "bob"] {
+        tokens.push((identity, mint(&dev.key, &dev.secret, identity, room, day)?));
+    }
+    let started = move |started: &focus::Started| {
         println!("Weir runs on this machine, for trying out. It stops with Ctrl-C.\n");
-        println!("  URL       ws://{}", started.http);
+        println!("  URL       ws://{}", started.reachable_http());
         println!("  API key   {}", dev.key);
         println!("  secret    {}", dev.secret);
         println!("  room      {room}\n");
         for (identity, token) in &tokens {
-            if let Ok(token) = token {
-                println!("  token for {identity}:\n{token}\n");
-            }
+            println!("  token for {identity}, good for a day:\n{token}\n");
         }
-        println!(
-            "Paste the URL and a token into any LiveKit client. More tokens: weir token --room {room} --identity carol"
-        );
+        println!("Paste the URL and a token into any LiveKit client. For more people:");
+        println!("  {}", more_tokens(&dev, room));
         if let Some(admin) = started.admin {
             println!("Metrics: http://{admin}/metrics");
         }
+    };
+    focus::run(config, started).map_err(|error| match error.downcast::<ConfigError>() {
+        Ok(error) => by_flag(error).into(),
+        Err(error) => error,
     })
+}
+
+/// The command that makes another token for the focus that runs.
+fn more_tokens(dev: &Dev, room: &str) -> String {
+    let defaults = (dev.key == "devkey", dev.secret == "secret");
+    let key = if defaults.0 { String::new() } else { format!(" --key {}", dev.key) };
+    let secret = if defaults.1 { "" } else { " --secret …" };
+    format!("weir token{key}{secret} --room {room} --identity carol")
+}
+
+/// Without a configuration file the keys are flags.
+fn by_flag(error: ConfigError) -> ConfigError {
+    const FLAGS: [(&str, &str); 7] = [
+        ("http.bind", "--bind and --port"),
+        ("admin.bind", "--admin-port"),
+        ("media.bind", "--bind"),
+        ("media.udp_port", "--udp-port"),
+        ("media.tcp_port", "--tcp-port"),
+        ("media.shards", "--shards"),
+        ("log.level", "--log"),
+    ];
+    match error {
+        ConfigError::Value { key, value, problem, remedy } => {
+            let flag = FLAGS.iter().find(|(known, _)| *known == key).map(|(_, flag)| (*flag).to_owned());
+            ConfigError::Value { key: flag.unwrap_or(key), value, problem, remedy }
+        }
+        error => error,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a token is for now")]
 fn mint(key: &str, secret: &str, identity: &str, room: &str, valid_for: Duration) -> anyhow::Result<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    weir_livekit::token::mint(key, secret, identity, room, now, now + valid_for.as_secs())
+    weir_livekit::token::mint(key, secret, identity, room, now, now.saturating_add(valid_for.as_secs()))
         .context("the token could not be signed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Cli, String> {
+        Cli::try_parse_from(arguments.split(' ')).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tokens_are_for_somebody_and_some_room_and_end_one_day() {
+        assert!(parse("weir token --room x --identity y --valid-for 60").is_ok());
+        for arguments in [
+            "weir token --room x --identity ",
+            "weir token --room  --identity y",
+            "weir token --room x --identity y --secret ",
+            "weir token --room x --identity y --valid-for 0",
+            "weir token --room x --identity y --valid-for 18446744073709551615",
+        ] {
+            assert!(parse(arguments).is_err(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_named_where_there_is_no_file() {
+        let error = ConfigError::Value {
+            key: "media.udp_port".to_owned(),
+            value: "127.0.0.1:7882".to_owned(),
+            problem: "in use".to_owned(),
+            remedy: "choose another port".to_owned(),
+        };
+        assert!(by_flag(error).to_string().starts_with("--udp-port = 127.0.0.1:7882"));
+    }
 }

@@ -1,6 +1,6 @@
 //! A focus from its start to its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +28,18 @@ const CONTROL_THREADS: usize = 2;
 pub struct Started {
     pub http: SocketAddr,
     pub admin: Option<SocketAddr>,
+    /// Where clients are told that media arrive; at least one.
+    pub media: Vec<IpAddr>,
+}
+
+impl Started {
+    /// An address that a client can connect to, even if we listen on all.
+    pub fn reachable_http(&self) -> SocketAddr {
+        match self.media.first().filter(|_| self.http.ip().is_unspecified()) {
+            Some(address) => SocketAddr::new(*address, self.http.port()),
+            None => self.http,
+        }
+    }
 }
 
 /// Runs until a signal, and then until everybody has left or the deadline has passed.
@@ -66,6 +78,7 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     let started_at = Started {
         http: http.local_addr()?,
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+        media: addresses.announce.clone(),
     };
     for listener in tcp_listeners {
         tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards)));
@@ -107,18 +120,21 @@ async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 fn cannot_bind(key: &str, address: SocketAddr, error: &std::io::Error) -> ConfigError {
+    // The address is wrong then, whichever port was tried on it first.
+    let is_elsewhere = error.kind() == std::io::ErrorKind::AddrNotAvailable && key.starts_with("media.");
+    let (key, value) = match is_elsewhere {
+        true => ("media.bind", address.ip().to_string()),
+        false => (key, address.to_string()),
+    };
     let remedy = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+        std::io::ErrorKind::AddrInUse => {
+            "stop what listens there (perhaps another weir), or choose another port"
+        }
         std::io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
         std::io::ErrorKind::PermissionDenied => "choose a port above 1023, or give weir CAP_NET_BIND_SERVICE",
         _ => "choose another address or port",
     };
-    ConfigError::Value {
-        key: key.to_owned(),
-        value: address.to_string(),
-        problem: error.to_string(),
-        remedy: remedy.to_owned(),
-    }
+    ConfigError::Value { key: key.to_owned(), value, problem: error.to_string(), remedy: remedy.to_owned() }
 }
 
 /// Small messages must not wait for the acknowledgement of the last.
