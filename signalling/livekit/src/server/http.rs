@@ -9,7 +9,7 @@ use axum::extract::{FromRequestParts, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{AdmissionError, Server, now, websocket};
+use super::{AdmissionError, OpenSocket, Server, now, websocket};
 use crate::join::JoinParameters;
 use crate::room::JoinError;
 use crate::token::{self, Claims, TokenError};
@@ -171,7 +171,11 @@ async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
     let failed = move |_| {
         let _ = inputs.try_send(super::Input::Closed { connection });
     };
-    upgrade.on_failed_upgrade(failed).on_upgrade(move |socket| websocket::serve(server, socket, joined))
+    let open = OpenSocket::new(Arc::clone(&server));
+    upgrade.on_failed_upgrade(failed).on_upgrade(move |socket| async move {
+        websocket::serve(server, socket, joined).await;
+        drop(open);
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use livekit_protocol::signal_request::Message as Request;
 use rand::Rng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use weir_units::ids::ConferenceId;
 
 use crate::ids::{ConnectionId, IdSource};
@@ -54,6 +54,24 @@ pub struct Server {
     rooms: Mutex<HashMap<String, RoomHandle>>,
     metrics: Metrics,
     closing: AtomicBool,
+    /// How many clients' sockets are open.
+    sockets: watch::Sender<usize>,
+}
+
+/// A client's socket is open as long as this lives.
+struct OpenSocket(Arc<Server>);
+
+impl OpenSocket {
+    fn new(server: Arc<Server>) -> Self {
+        server.sockets.send_modify(|open| *open += 1);
+        Self(server)
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.sockets.send_modify(|open| *open -= 1);
+    }
 }
 
 /// The way to a room's task.
@@ -115,6 +133,7 @@ impl Server {
             rooms: Mutex::new(HashMap::new()),
             metrics: Metrics::new(registry)?,
             closing: AtomicBool::new(false),
+            sockets: watch::Sender::new(0),
         }))
     }
 
@@ -122,7 +141,8 @@ impl Server {
         http::router(Arc::clone(self))
     }
 
-    /// Tells every client to go, and waits until their rooms are empty or `deadline` has passed. Nobody joins any more.
+    /// Tells every client to go, and waits until all have been told and their sockets closed, or `deadline` has
+    /// passed. Nobody joins any more.
     pub async fn shutdown(&self, deadline: Duration) {
         self.closing.store(true, Ordering::SeqCst);
         let rooms: Vec<RoomHandle> = self.lock_rooms().values().cloned().collect();
@@ -133,9 +153,12 @@ impl Server {
             for room in &rooms {
                 room.inputs.closed().await;
             }
+            // What the rooms said last is on its way to the sockets.
+            let _ = self.sockets.subscribe().wait_for(|open| *open == 0).await;
         };
         if tokio::time::timeout(deadline, all_closed).await.is_err() {
-            tracing::warn!(rooms = self.lock_rooms().len(), "rooms were still open at the shutdown deadline");
+            let (rooms, sockets) = (self.lock_rooms().len(), *self.sockets.borrow());
+            tracing::warn!(rooms, sockets, "clients had not all gone at the shutdown deadline");
         }
     }
 
