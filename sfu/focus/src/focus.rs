@@ -80,8 +80,9 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         media: addresses.announce.clone(),
     };
+    let connections = ice_tcp::Connections::default();
     for listener in tcp_listeners {
-        tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards)));
+        tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards), connections.clone()));
     }
     if let Some(listener) = admin_listener {
         let router = admin.router();

@@ -32,15 +32,32 @@ const FRAME_QUEUE: usize = 256;
 /// A client that takes no byte for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What all listeners share: shards know a connection by its number alone, whichever address it came to.
+#[derive(Clone)]
+pub struct Connections {
+    slots: Arc<Semaphore>,
+    next: Arc<AtomicU32>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), next: Arc::new(AtomicU32::new(1)) }
+    }
+}
+
+impl Connections {
+    fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 /// Accepts connections until the runtime ends.
-pub async fn serve(listener: TcpListener, shards: Arc<Shards>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let next = AtomicU32::new(1);
+pub async fn serve(listener: TcpListener, shards: Arc<Shards>, connections: Connections) {
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
-                let connection = next.fetch_add(1, Ordering::Relaxed);
+                let connection = connections.number();
                 let shards = Arc::clone(&shards);
                 tokio::spawn(async move {
                     if let Err(error) = carry(stream, remote, connection, &shards).await {
@@ -132,6 +149,13 @@ async fn write(writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Bytes>) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_of_several_listeners_have_numbers_of_their_own() {
+        let first = Connections::default();
+        let second = first.clone();
+        assert_ne!(first.number(), second.number());
+    }
 
     #[tokio::test]
     async fn frames_are_parted_by_their_lengths() {
