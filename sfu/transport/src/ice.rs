@@ -129,11 +129,14 @@ impl IceLite {
 
     /// Whether a check of `route` moves media there.
     ///
+    /// Until the peer has nominated a path, the first that it checked will do: a client says hello as soon as its check
+    /// is answered, and nominates in the next one, 50 ms later. Any nomination then takes precedence.
+    ///
     /// Chromium nominates towards a lite peer the path that it has itself selected, so the latest nomination counts;
     /// Firefox nominates all paths at once and keeps the one of highest priority
     /// ([RFC 8445 §8.2](https://www.rfc-editor.org/rfc/rfc8445#section-8.2)).
     fn wins(&self, now: Instant, route: Route, priority: u32, nominated: bool) -> bool {
-        let Some(selected) = self.selected else { return nominated };
+        let Some(selected) = self.selected else { return true };
         if selected == route {
             return false;
         }
@@ -154,4 +157,58 @@ pub(crate) fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
         context.update(part);
     }
     *context.sign().as_ref().first_chunk().expect("HMAC-SHA1 is 20 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use is::stun::TransId;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "an arbitrary beginning; nothing depends on it")]
+        Instant::now()
+    }
+
+    fn ice() -> IceLite {
+        let local =
+            IceCredentials { ufrag: "ours".to_owned(), password: "a password of some length".to_owned() };
+        IceLite::new(local)
+    }
+
+    fn route(port: u16) -> Route {
+        Route::Udp { socket: 0, remote: ([192, 0, 2, 1], port).into() }
+    }
+
+    /// Sends a check over `route` and says where media goes after it.
+    fn check(ice: &mut IceLite, now: Instant, port: u16, nominate: bool) -> Option<Route> {
+        let request = StunMessage::binding_request("ours:theirs", TransId::new(), true, 7, 1_000, nominate);
+        let mut packet = [0; 256];
+        let password = ice.local.password.clone();
+        let len = request.to_bytes(Some(password.as_bytes()), &mut packet, sha1_hmac).unwrap();
+        ice.handle(now, route(port), &packet[..len]).expect("the check is valid");
+        ice.selected()
+    }
+
+    #[test]
+    fn the_first_path_checked_serves_until_one_is_nominated() {
+        let (mut ice, now) = (ice(), start());
+        assert_eq!(check(&mut ice, now, 1, false), Some(route(1)));
+        assert_eq!(
+            check(&mut ice, now, 2, false),
+            Some(route(1)),
+            "a second check is no better than the first"
+        );
+        assert_eq!(check(&mut ice, now, 2, true), Some(route(2)), "a nomination is");
+        assert_eq!(check(&mut ice, now, 1, false), Some(route(2)));
+    }
+
+    #[test]
+    fn after_a_restart_the_old_path_serves_until_one_is_nominated() {
+        let (mut ice, now) = (ice(), start());
+        check(&mut ice, now, 1, true);
+        let local = ice.local.clone();
+        ice.set_credentials(local, "theirs");
+        assert_eq!(check(&mut ice, now, 2, false), Some(route(1)));
+        assert_eq!(check(&mut ice, now, 2, true), Some(route(2)));
+    }
 }
