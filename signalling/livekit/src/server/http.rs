@@ -165,8 +165,10 @@ async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
         Ok(joined) => joined,
         Err(error) => return refuse(error.into()),
     };
-    let upgrade =
-        upgrade.max_message_size(websocket::MAX_MESSAGE_BYTES).max_frame_size(websocket::MAX_MESSAGE_BYTES);
+    let upgrade = upgrade
+        .max_message_size(websocket::MAX_MESSAGE_BYTES)
+        .max_frame_size(websocket::MAX_MESSAGE_BYTES)
+        .read_buffer_size(websocket::READ_BUFFER_BYTES);
     let (connection, inputs) = (joined.connection, joined.room.inputs.clone());
     let failed = move |_| {
         let _ = inputs.try_send(super::Input::Closed { connection });

@@ -15,6 +15,9 @@ use super::{Input, Joined, Server};
 
 /// The largest message taken from a client, in bytes: an offer of hundreds of m-lines, or 512 KiB of metadata.
 pub(super) const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
+/// What is read of a socket at a time, and held for it as long as it is open. The library's 128 KiB would be most of the
+/// memory that an idle participant costs; longer messages grow it.
+pub(super) const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// So that middleboxes keep the connection, and dead ones are noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A socket that takes no frame for this long is dead.
