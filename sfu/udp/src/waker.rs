@@ -23,6 +23,9 @@ impl Waker {
     }
 }
 
+/// What epoll says of the waker's event; of the others it says nothing.
+const WOKEN: u64 = 1;
+
 /// Watches descriptors for readability, level-triggered.
 #[derive(Debug)]
 pub struct Poller {
@@ -39,13 +42,17 @@ impl Poller {
             (epoll, event)
         };
         let poller = Self { epoll, waker: Waker(Arc::new(event)) };
-        poller.watch(poller.waker.0.as_raw_fd())?;
+        poller.add(poller.waker.0.as_raw_fd(), WOKEN)?;
         Ok(poller)
     }
 
     /// The descriptor must stay open as long as the poller.
     pub fn watch(&self, descriptor: RawFd) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        self.add(descriptor, 0)
+    }
+
+    fn add(&self, descriptor: RawFd, data: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: data };
         // SAFETY: the event is live for the call.
         let result = unsafe {
             libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor, &raw mut event)
@@ -66,8 +73,11 @@ impl Poller {
         let result = unsafe {
             libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), events.len() as libc::c_int, millis)
         };
-        self.waker.reset();
-        if result >= 0 {
+        if let Ok(ready) = usize::try_from(result) {
+            // Nearly every wake-up is a datagram's: it need not pay for a read of the waker.
+            if events.iter().take(ready).any(|event| event.u64 == WOKEN) {
+                self.waker.reset();
+            }
             return Ok(());
         }
         match io::Error::last_os_error() {
