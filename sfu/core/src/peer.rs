@@ -133,6 +133,7 @@ impl Peer {
 pub(crate) struct LineWindow {
     lost: f32,
     jitter_ms: f32,
+    told: Option<LineQuality>,
 }
 
 impl LineWindow {
@@ -142,12 +143,33 @@ impl LineWindow {
         self.jitter_ms = self.jitter_ms.max(jitter as f32 * 1_000.0 / clock_rate as f32);
     }
 
-    pub fn take(&mut self, round_trip: Option<Duration>) -> LineQuality {
-        let window = std::mem::take(self);
-        LineQuality {
-            loss: window.lost,
-            jitter_ms: window.jitter_ms,
+    /// Closes the window. `None` if nothing has changed since the last.
+    pub fn take_news(&mut self, round_trip: Option<Duration>) -> Option<LineQuality> {
+        let quality = LineQuality {
+            loss: std::mem::take(&mut self.lost),
+            jitter_ms: std::mem::take(&mut self.jitter_ms),
             round_trip_ms: round_trip.map_or(0.0, |rtt| rtt.as_secs_f32() * 1_000.0),
-        }
+        };
+        (self.told != Some(quality)).then(|| {
+            self.told = Some(quality);
+            quality
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_told_of_when_it_changes() {
+        let mut line = LineWindow::default();
+        let idle = LineQuality::default();
+        assert_eq!(line.take_news(None), Some(idle), "the first says that it is good");
+        assert_eq!(line.take_news(None), None);
+        line.on_report(64, 90, 90_000);
+        assert_eq!(line.take_news(None), Some(LineQuality { loss: 0.25, jitter_ms: 1.0, ..idle }));
+        assert_eq!(line.take_news(None), Some(idle), "and when it is good again");
+        assert_eq!(line.take_news(None), None);
     }
 }
