@@ -29,8 +29,11 @@ const MAX_HEADER: usize = FIXED_HEADER_LEN + 4 + 4 + 256;
 /// A packet asked for again sooner than this was asked for twice, not lost twice. Round trips below it are those of a
 /// local network, where nothing is gained by more haste.
 const RESEND_SPACING: Duration = Duration::from_millis(15);
-/// Recent retransmissions that are remembered, to tell.
-const RECENT_RESENDS: usize = 32;
+/// How often one packet is sent again. Some receivers do not count what comes on the retransmission stream, and go on
+/// asking every 100 ms until the packet leaves their window: answering every time doubled what they were sent.
+const MAX_TIMES_RESENT: u16 = 4;
+/// Retransmissions that are remembered, to tell: a burst of losses.
+const RECENT_RESENDS: usize = 64;
 
 pub(crate) struct Subscription {
     pub id: SubscriptionId,
@@ -453,28 +456,53 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
     facts
 }
 
-/// Which packets were sent again lately.
+/// Which packets were sent again lately. Owns no memory before the first.
 #[derive(Default)]
 struct Resends {
-    recent: Vec<(u64, Instant)>,
-    next: usize,
+    /// By egress number modulo [`RECENT_RESENDS`].
+    recent: Vec<Option<Resent>>,
+}
+
+#[derive(Clone, Copy)]
+struct Resent {
+    /// Low half of the egress number.
+    number: u32,
+    at: Instant,
+    times: u16,
 }
 
 impl Resends {
     fn may(&mut self, now: Instant, number: u64) -> bool {
-        if let Some((_, at)) = self.recent.iter_mut().find(|(known, _)| *known == number) {
-            let may = now >= *at + RESEND_SPACING;
-            if may {
-                *at = now;
+        if self.recent.is_empty() {
+            self.recent = vec![None; RECENT_RESENDS];
+        }
+        let entry = &mut self.recent[number as usize % RECENT_RESENDS];
+        let times = match entry.filter(|known| known.number == number as u32) {
+            Some(known) if now < known.at + RESEND_SPACING || known.times == MAX_TIMES_RESENT => {
+                return false;
             }
-            return may;
-        }
-        if self.recent.len() < RECENT_RESENDS {
-            self.recent.push((number, now));
-        } else {
-            self.recent[self.next] = (number, now);
-            self.next = (self.next + 1) % RECENT_RESENDS;
-        }
+            Some(known) => known.times + 1,
+            None => 1,
+        };
+        *entry = Some(Resent { number: number as u32, at: now, times });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_sent_again_at_intervals_and_not_for_ever() {
+        let (mut resends, start) = (Resends::default(), crate::testing::start());
+        assert!(resends.may(start, 7));
+        assert!(!resends.may(start + RESEND_SPACING / 2, 7), "asked for twice, not lost twice");
+        let mut sent = 1;
+        for time in 1..=50 {
+            sent += u16::from(resends.may(start + time * RESEND_SPACING, 7));
+        }
+        assert_eq!(sent, MAX_TIMES_RESENT);
+        assert!(resends.may(start, 8), "others are counted apart");
     }
 }
