@@ -20,6 +20,8 @@ pub struct JoinParameters {
     pub single_peer_connection: bool,
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
+    /// To every data track there is or will be.
+    pub auto_subscribe_data: bool,
     /// Replaces the token's when not empty.
     pub metadata: String,
     /// Added to the token's.
@@ -64,6 +66,7 @@ impl JoinParameters {
             single_peer_connection: true,
             auto_subscribe: settings.auto_subscribe,
             adaptive_stream: settings.adaptive_stream,
+            auto_subscribe_data: settings.auto_subscribe_data_track.unwrap_or(false),
             metadata: request.metadata,
             attributes: request.participant_attributes,
             add_tracks: request.add_track_requests,
@@ -116,6 +119,7 @@ impl JoinParameters {
             single_peer_connection: false,
             auto_subscribe: flag("auto_subscribe", true),
             adaptive_stream: flag("adaptive_stream", false),
+            auto_subscribe_data: flag("auto_subscribe_data_track", false),
             attributes,
             resume: flag("reconnect", false)
                 .then(|| Resume { participant_sid: text("sid"), reason: number("reconnect_reason") }),

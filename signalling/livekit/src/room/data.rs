@@ -1,15 +1,16 @@
 //! Data packets from one participant to others. Their content is theirs; who sent it and who gets it is ours.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use livekit_protocol as proto;
-use livekit_protocol::data_packet::{Kind, Value};
-use prost::Message;
+use livekit_protocol::data_packet::Kind;
 use weir_units::command::Command;
 
-use super::Room;
-use super::participant::{Participant, ParticipantId};
+use super::data_packet::{self, Address};
+use super::participant::ParticipantId;
+use super::{Now, Room};
 
 /// Ordered, reliable.
 pub(crate) const RELIABLE: &str = "_reliable";
@@ -22,6 +23,43 @@ pub(crate) const DATA_TRACK: &str = "_data_track";
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 const MAX_WAITING: usize = 1_024;
 
+/// Reliable packets kept for clients that come back, by age and in bytes. Their data channels outlive the WebSocket,
+/// so this is for what a full queue or a broken association swallowed.
+const SAID_KEPT_FOR: Duration = Duration::from_secs(10);
+const MAX_SAID_BYTES: usize = 256 * 1024;
+/// What a kept packet costs beside its bytes.
+const ENTRY_BYTES: usize = 128;
+/// Publishers of whom a client that comes back may say what it has.
+const MAX_RECEIVE_STATES: usize = 1_024;
+
+/// Reliable packets of late.
+#[derive(Default)]
+pub(crate) struct RecentlySaid {
+    entries: VecDeque<Said>,
+    bytes: usize,
+}
+
+struct Said {
+    at: Instant,
+    /// Its sid.
+    publisher: String,
+    address: Address,
+    bytes: Bytes,
+}
+
+impl RecentlySaid {
+    fn keep(&mut self, now: Instant, publisher: String, address: Address, bytes: Bytes) {
+        self.bytes += bytes.len() + ENTRY_BYTES;
+        self.entries.push_back(Said { at: now, publisher, address, bytes });
+        while let Some(first) = self.entries.front()
+            && (self.bytes > MAX_SAID_BYTES || first.at + SAID_KEPT_FOR < now)
+        {
+            self.bytes -= first.bytes.len() + ENTRY_BYTES;
+            self.entries.pop_front();
+        }
+    }
+}
+
 /// What is kept of a participant's data.
 #[derive(Default)]
 pub(crate) struct DataState {
@@ -33,63 +71,62 @@ pub(crate) struct DataState {
 
 impl Room {
     /// A message from a participant's data channel.
-    pub(super) fn handle_data(&mut self, id: ParticipantId, label: &str, payload: &Bytes) {
+    pub(super) fn handle_data(&mut self, now: Now, id: ParticipantId, label: &str, payload: &Bytes) {
         if !self.participants[&id].claims.video.may_publish_data() {
             self.counters.data_dropped += 1;
             return;
         }
         match label {
-            RELIABLE => self.forward_packet(id, Kind::Reliable, payload),
-            LOSSY => self.forward_packet(id, Kind::Lossy, payload),
+            RELIABLE => self.forward_packet(now, id, Kind::Reliable, payload),
+            LOSSY => self.forward_packet(now, id, Kind::Lossy, payload),
             DATA_TRACK => self.forward_data_track(id, payload),
             _ => self.counters.data_dropped += 1,
         }
     }
 
-    fn forward_packet(&mut self, id: ParticipantId, kind: Kind, payload: &Bytes) {
-        let Ok(mut packet) = proto::DataPacket::decode(payload.as_ref()) else {
+    fn forward_packet(&mut self, now: Now, id: ParticipantId, kind: Kind, payload: &Bytes) {
+        let sender = &mut self.participants[&id];
+        let (sid, identity) =
+            if sender.is_hidden() { ("", "") } else { (sender.sid.as_str(), sender.identity.as_str()) };
+        let Some((address, bytes)) = data_packet::address(payload, kind, sid, identity) else {
             self.counters.data_dropped += 1;
             return;
         };
-        let sender = &mut self.participants[&id];
-        // Who speaks is ours to say; an empty packet says nothing.
-        if matches!(packet.value, None | Some(Value::Speaker(_))) {
-            self.counters.data_dropped += 1;
-            return;
-        }
-        if kind == Kind::Reliable && packet.sequence != 0 {
-            if packet.sequence <= sender.data.last_sequence {
+        if kind == Kind::Reliable && address.sequence != 0 {
+            if address.sequence <= sender.data.last_sequence {
                 return; // said before the connection was resumed, and heard
             }
-            sender.data.last_sequence = packet.sequence;
+            sender.data.last_sequence = address.sequence;
         }
-        let hidden = sender.is_hidden();
-        let (sid, identity) = (sender.sid.clone(), sender.identity.clone());
-        let (sid, identity) = if hidden { Default::default() } else { (sid, identity) };
-        packet.kind = kind as i32;
-        packet.participant_sid = sid.clone();
-        packet.participant_identity = identity.clone();
-        let mut sids = Vec::new();
-        if let Some(Value::User(user)) = &mut packet.value {
-            user.participant_sid = sid;
-            user.participant_identity = identity;
-            packet.destination_identities.append(&mut user.destination_identities.clone());
-            sids.clone_from(&user.destination_sids);
-        }
-        let everybody = packet.destination_identities.is_empty() && sids.is_empty();
-        let is_meant = |other: &Participant| {
-            everybody || packet.destination_identities.contains(&other.identity) || sids.contains(&other.sid)
-        };
+        let publisher = sender.sid.clone();
         let receivers: Vec<ParticipantId> = self
             .participants
             .values()
-            .filter(|other| other.id != id && is_meant(other))
+            .filter(|other| other.id != id && address.names(&other.identity, &other.sid))
             .map(|other| other.id)
             .collect();
         let label = if kind == Kind::Reliable { RELIABLE } else { LOSSY };
-        let bytes: Bytes = packet.encode_to_vec().into();
         for receiver in receivers {
             self.deliver(receiver, label, bytes.clone());
+        }
+        if kind == Kind::Reliable && address.sequence != 0 {
+            self.said.keep(now.at, publisher, address, bytes);
+        }
+    }
+
+    /// A client came back and says what it has of whom. What it lacks is said again, if it is still known.
+    pub(super) fn replay_data(&mut self, id: ParticipantId, states: &[proto::DataChannelReceiveState]) {
+        let participant = &self.participants[&id];
+        let lacks = |said: &&Said| {
+            said.address.names(&participant.identity, &participant.sid)
+                && states.iter().take(MAX_RECEIVE_STATES).any(|state| {
+                    state.publisher_sid == said.publisher && state.last_seq < said.address.sequence
+                })
+        };
+        let missed: Vec<Bytes> =
+            self.said.entries.iter().filter(lacks).map(|said| said.bytes.clone()).collect();
+        for bytes in missed {
+            self.deliver(id, RELIABLE, bytes);
         }
     }
 

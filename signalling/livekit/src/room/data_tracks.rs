@@ -39,6 +39,10 @@ struct DataSubscription {
 }
 
 impl DataTracks {
+    pub fn has_published(&self, sid: &str) -> bool {
+        self.published.iter().any(|track| track.sid == sid)
+    }
+
     pub fn published(&self) -> Vec<proto::DataTrackInfo> {
         self.published.clone()
     }
@@ -91,6 +95,11 @@ impl Room {
         participant.changed = true;
         let response = proto::PublishDataTrackResponse { info: Some(info) };
         self.send(id, Response::PublishDataTrackResponse(response));
+        // The handle means something only to who knows the track.
+        self.flush_presence();
+        for other in self.participants.keys().copied().filter(|other| *other != id).collect::<Vec<_>>() {
+            self.subscribe_to_all_data(other);
+        }
     }
 
     pub(super) fn unpublish_data_track(
@@ -121,29 +130,46 @@ impl Room {
         request: &proto::UpdateDataSubscription,
     ) {
         for update in request.updates.iter().take(MAX_UPDATES) {
-            let publisher = self.participants.values().find(|other| {
-                other.id != id
-                    && !other.is_hidden()
-                    && other.data_tracks.published.iter().any(|track| track.sid == update.track_sid)
-            });
-            let publisher = publisher.map(|publisher| publisher.id);
-            let participant = &mut self.participants[&id];
-            let tracks = &mut participant.data_tracks;
-            let known = tracks.subscribed.iter().position(|entry| entry.track_sid == update.track_sid);
-            match (update.subscribe, known, publisher) {
-                (true, None, Some(publisher))
-                    if participant.claims.video.may_subscribe()
-                        && tracks.subscribed.len() < MAX_DATA_TRACKS =>
-                {
-                    let handle = tracks.next_handle();
-                    let track_sid = update.track_sid.clone();
-                    tracks.subscribed.push(DataSubscription { handle, publisher, track_sid });
-                }
-                (false, Some(at), _) => {
-                    tracks.subscribed.remove(at);
-                }
-                _ => {}
+            self.set_data_subscription(id, &update.track_sid, update.subscribe);
+        }
+        self.tell_handles(id);
+    }
+
+    fn set_data_subscription(&mut self, id: ParticipantId, sid: &str, subscribe: bool) {
+        let publisher = self
+            .participants
+            .values()
+            .find(|other| other.id != id && !other.is_hidden() && other.data_tracks.has_published(sid));
+        let publisher = publisher.map(|publisher| publisher.id);
+        let participant = &mut self.participants[&id];
+        let tracks = &mut participant.data_tracks;
+        let known = tracks.subscribed.iter().position(|entry| entry.track_sid == sid);
+        match (subscribe, known, publisher) {
+            (true, None, Some(publisher))
+                if participant.claims.video.may_subscribe() && tracks.subscribed.len() < MAX_DATA_TRACKS =>
+            {
+                let handle = tracks.next_handle();
+                tracks.subscribed.push(DataSubscription { handle, publisher, track_sid: sid.to_owned() });
             }
+            (false, Some(at), _) => {
+                tracks.subscribed.remove(at);
+            }
+            _ => {}
+        }
+    }
+
+    /// For a participant that wants all there is.
+    pub(super) fn subscribe_to_all_data(&mut self, id: ParticipantId) {
+        if !self.participants[&id].auto_subscribe_data {
+            return;
+        }
+        let tracks = self.participants.values().flat_map(|other| &other.data_tracks.published);
+        let sids: Vec<String> = tracks.map(|track| track.sid.clone()).collect();
+        if sids.is_empty() {
+            return;
+        }
+        for sid in sids {
+            self.set_data_subscription(id, &sid, true);
         }
         self.tell_handles(id);
     }

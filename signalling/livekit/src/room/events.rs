@@ -24,7 +24,7 @@ impl Room {
             Event::ChannelOpen { peer, label } => self.channel_open(peer, label),
             Event::Data { peer, label, payload, .. } => {
                 if let Some(&id) = self.by_peer.get(&peer) {
-                    self.handle_data(id, &label, &payload);
+                    self.handle_data(now, id, &label, &payload);
                 }
             }
             Event::PublicationStarted { publication } => {
@@ -79,6 +79,7 @@ impl Room {
         let Some(&id) = self.by_peer.get(&peer) else { return };
         let participant = &mut self.participants[&id];
         if let Some(connection) = participant.peer_connection(peer)
+            && [RELIABLE, LOSSY, DATA_TRACK].contains(&label.as_str())
             && !connection.open_channels.contains(&label)
         {
             connection.open_channels.push(label);

@@ -8,6 +8,7 @@
 
 mod config;
 mod data;
+mod data_packet;
 mod data_tracks;
 mod dynacast;
 mod events;
@@ -108,6 +109,8 @@ pub struct Room {
     departed: Vec<proto::ParticipantInfo>,
     /// Those whose leaving was told, with the time, for clients that were cut off then. Bounded where it grows.
     remembered: VecDeque<(Instant, proto::ParticipantInfo)>,
+    /// For clients that come back.
+    said: data::RecentlySaid,
     /// Who speaks, as the plane last said.
     speakers: Vec<(PublicationId, f32)>,
     /// Since when nobody is here, and whether somebody ever was.
@@ -157,6 +160,7 @@ impl Room {
             by_subscription: HashMap::new(),
             departed: Vec::new(),
             remembered: VecDeque::new(),
+            said: Default::default(),
             speakers: Vec::new(),
             empty_since: Some(now.at),
             was_entered: false,

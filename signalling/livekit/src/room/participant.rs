@@ -47,6 +47,8 @@ pub(crate) struct Participant {
     pub subscriber: Option<PeerConnection>,
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
+    /// Gets every data track without asking.
+    pub auto_subscribe_data: bool,
     pub pending: Vec<PendingTrack>,
     /// Sids of what is published.
     pub tracks: Vec<String>,

@@ -109,6 +109,7 @@ impl Room {
             subscriber,
             auto_subscribe: parameters.auto_subscribe,
             adaptive_stream: parameters.adaptive_stream,
+            auto_subscribe_data: parameters.auto_subscribe_data,
             pending: Vec::new(),
             tracks: Vec::new(),
             subscriptions: Default::default(),
@@ -143,6 +144,7 @@ impl Room {
         self.send_join_response(id);
         self.send_refresh_token(now, id);
         self.settle_subscriptions(now, id);
+        self.subscribe_to_all_data(id);
         for request in parameters.add_tracks {
             self.add_track(now, id, request);
         }
@@ -335,7 +337,10 @@ impl Room {
                     || participant.pending.iter().any(|pending| pending.info.sid == track.sid)
             })
         };
-        if !state.publish_tracks.iter().all(known) {
+        let known_data = |published: &proto::PublishDataTrackResponse| {
+            published.info.as_ref().is_some_and(|info| participant.data_tracks.has_published(&info.sid))
+        };
+        if !state.publish_tracks.iter().all(known) || !state.publish_data_tracks.iter().all(known_data) {
             self.dismiss(now, id, DisconnectReason::StateMismatch, Action::Reconnect);
             return;
         }
@@ -346,6 +351,7 @@ impl Room {
         if let Some(subscription) = &state.data_subscription {
             self.update_data_subscription(id, subscription);
         }
+        self.replay_data(id, &state.datachannel_receive_states);
     }
 
     /// The client hung up without a word. Its media may still be well: it has until the media is lost to come back.
