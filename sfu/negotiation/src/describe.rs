@@ -7,7 +7,7 @@ use weir_units::media::{Codec, DtlsRole, ExtensionIds, MediaKind, PayloadFormat}
 
 use crate::codecs::{self, CodecLine};
 use crate::negotiator::{LocalParameters, Section, Use};
-use crate::section::{Kind, RemoteSection, extmaps};
+use crate::section::{Direction, Kind, RemoteSection, extmaps};
 use crate::transport::format_fingerprint;
 
 /// The id of the dependency descriptor in our own offers; clients echo it.
@@ -48,13 +48,13 @@ fn describe(
     let mut attributes = vec![value("group", &format!("BUNDLE {}", mids.join(" "))), flag("ice-lite")];
     attributes.push(flag("extmap-allow-mixed"));
     attributes.push(value("msid-semantic", " WMS *"));
-    let mut with_candidates = true;
-    let media = sections.iter().map(|section| {
+    let carries_candidates = with_candidates(sections);
+    let media = sections.iter().enumerate().map(|(at, section)| {
         let mut writer = Writer::new(section);
         if matches!(section.usage, Use::Rejected) {
             return writer.rejected(section);
         }
-        writer.transport(session, setup, std::mem::take(&mut with_candidates));
+        writer.transport(session, setup, carries_candidates.contains(&Some(at)));
         describe_section(&mut writer, section);
         writer.media
     });
@@ -74,6 +74,18 @@ fn describe(
         ..SessionDescription::default()
     }
     .marshal()
+}
+
+/// The m-line that stands for the bundle (RFC 9143 §7.1.3, 9.2); where that one is inactive also the first that is not, because
+/// pion and webrtc-rs pass over the candidates of inactive m-lines.
+fn with_candidates(sections: &[Section]) -> [Option<usize>; 2] {
+    let tagged = sections.iter().position(|section| !matches!(section.usage, Use::Rejected));
+    let is_active = |section: &Section| match section.usage {
+        Use::Rejected => false,
+        Use::Data => true,
+        _ => section.direction() != Direction::INACTIVE,
+    };
+    [tagged, sections.iter().position(is_active)]
 }
 
 fn answer_section(writer: &mut Writer, section: &Section) {
