@@ -13,6 +13,7 @@ const { values: options, positionals: filters } = parseArgs({
   options: {
     weir: { type: 'string' },
     address: { type: 'string', default: '10.77.0.1' },
+    address6: { type: 'string', default: 'fd77::1' },
     python: { type: 'string', default: 'python3' },
     report: { type: 'string' },
     list: { type: 'boolean', default: false },
@@ -33,7 +34,7 @@ if (options.list) {
 }
 
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'weir-interop-'));
-const focus = new Focus(options.weir, options.address, scratch);
+const focus = new Focus(options.weir, options.address, options.address6, scratch);
 await focus.start();
 const pages = await serve();
 const clients = new Clients(focus, pages, options.python);

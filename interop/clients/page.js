@@ -199,13 +199,14 @@ const commands = {
     return {};
   },
 
-  // Of the path in use.
-  async localPort() {
+  // The path in use.
+  async path() {
     const pc = room.r.engine.pcManager.publisher;
     const stats = [...(await pc.getStats()).values()];
     const transport = stats.find((entry) => entry.type === 'transport');
     const pair = stats.find((entry) => entry.id === transport?.selectedCandidatePairId);
-    return stats.find((entry) => entry.id === pair?.localCandidateId)?.port;
+    const [local, remote] = [pair?.localCandidateId, pair?.remoteCandidateId].map((id) => stats.find((entry) => entry.id === id));
+    return { port: local?.port, protocol: local?.protocol, family: remote?.address?.includes(':') ? 'IPv6' : 'IPv4' };
   },
 
   async simulate({ scenario }) {

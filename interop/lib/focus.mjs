@@ -9,12 +9,12 @@ export const KEY = 'interop';
 export const SECRET = 'a secret for tests, of forty characters.';
 
 export class Focus {
-  constructor(binary, address, scratch) {
+  constructor(binary, address, address6, scratch) {
     Object.assign(this, { binary, address, port: 7880, admin: 7889 });
     this.config = path.join(scratch, 'weir.toml');
     fs.writeFileSync(this.config, [
       '[http]', `bind = "${address}:${this.port}"`,
-      '[media]', `bind = ["${address}"]`,
+      '[media]', `bind = ["${address}", "${address6}"]`,
       '[admin]', `bind = "127.0.0.1:${this.admin}"`,
       '[log]', 'level = "info,weir_livekit=debug"',
       '[keys]', `${KEY} = "${SECRET}"`, '',

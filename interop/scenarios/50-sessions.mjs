@@ -80,12 +80,12 @@ export default [
       const [alice, bob] = await call(clients, room, 'chromium', 'chromium');
       const { sid } = await alice.do('state');
       // The network takes the old port away for good; the restart must find another.
-      const port = await alice.do('localPort');
+      const { port } = await alice.do('path');
       const rule = (action) => execFileSync('iptables', [action, 'INPUT', '-p', 'udp', '--sport', String(port), '-j', 'DROP']);
       rule('-A');
       try {
         await alice.do('simulate', { scenario: 'signal-reconnect' });
-        await settle('another port is in use', async () => (await alice.do('localPort')) !== port, 60000);
+        await settle('another port is in use', async () => (await alice.do('path')).port !== port, 60000);
         await settle('the client is connected', async () => (await alice.do('state')).state === 'connected');
         await Promise.all([alice.plays('bob', 'video'), bob.plays('alice', 'video')]);
         expect((await alice.do('state')).sid === sid, 'the session is the same');

@@ -11,6 +11,7 @@ const NAMESPACE: &str = "weir-interop";
 /// Where the focus listens. Native SDKs and Firefox gather no candidates on loopback, and Firefox none without a
 /// default route.
 const ADDRESS: &str = "10.77.0.1";
+const ADDRESS_V6: &str = "fd77::1";
 
 pub fn run(full: bool, filters: &[String]) -> Result<()> {
     shell::run("cargo", &["build", "--package", "weir-focus"])?;
@@ -19,7 +20,17 @@ pub fn run(full: bool, filters: &[String]) -> Result<()> {
     let namespace = Namespace::create()?;
     let report = target.join("interop.json");
     let mut suite = Command::new("ip");
-    suite.args(["netns", "exec", NAMESPACE, "node", "interop/suite.mjs", "--address", ADDRESS]);
+    suite.args([
+        "netns",
+        "exec",
+        NAMESPACE,
+        "node",
+        "interop/suite.mjs",
+        "--address",
+        ADDRESS,
+        "--address6",
+        ADDRESS_V6,
+    ]);
     suite.arg("--weir").arg(&weir).arg("--python").arg(setup::python()).arg("--report").arg(&report);
     if full {
         suite.arg("--full");
@@ -40,13 +51,16 @@ impl Namespace {
         shell::run("ip", &["netns", "add", NAMESPACE]).context("network namespaces need root")?;
         let created = Self;
         let address = format!("{ADDRESS}/24");
+        let address_v6 = format!("{ADDRESS_V6}/64");
         for command in [
             "link set lo up",
             "link add weir0 type veth peer name weir1",
             &format!("addr add {address} dev weir0"),
+            &format!("addr add {address_v6} dev weir0 nodad"),
             "link set weir0 up",
             "link set weir1 up",
             "route add default via 10.77.0.254 dev weir0",
+            "route add default via fd77::fe dev weir0",
         ] {
             let mut ip = Command::new("ip");
             ip.args(["-n", NAMESPACE]).args(command.split(' '));
