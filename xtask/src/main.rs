@@ -1,6 +1,7 @@
 //! `cargo xtask`: every chore of the project.
 
 mod check;
+mod fuzz;
 mod interop;
 mod setup;
 mod shell;
@@ -42,12 +43,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run fuzz targets (release build)
-    Fuzz {
-        /// Passed on; `--help` lists them
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// Look for inputs that break what parses them, with libFuzzer (needs a C++ compiler)
+    #[command(subcommand)]
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> Result<()> {
@@ -57,7 +55,7 @@ fn main() -> Result<()> {
         Chore::Check => check::run(),
         Chore::Test { unit, interop, full, filters } => test(!interop, !unit, full, &filters),
         Chore::Bench { arguments } => release("weir-bench", &arguments),
-        Chore::Fuzz { arguments } => release("weir-fuzz", &arguments),
+        Chore::Fuzz(what) => fuzz::run(what),
     }
 }
 
