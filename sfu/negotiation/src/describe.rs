@@ -91,7 +91,7 @@ fn with_candidates(sections: &[Section]) -> [Option<usize>; 2] {
 fn answer_section(writer: &mut Writer, section: &Section) {
     let Some(remote) = &section.remote else { return };
     match (&section.usage, section.kind) {
-        (Use::Ingress(preference), Kind::Media(kind)) => {
+        (Use::Ingress(preference), Kind::Media(kind)) if !section.formats().is_empty() => {
             let ids = remote.ingress_extensions(kind);
             for format in section.formats() {
                 let mut lines = lines_of(&remote.codecs, &format);

@@ -368,6 +368,20 @@ fn broken_descriptions_are_refused_by_name_and_change_nothing() {
     assert_eq!(negotiator.create_answer().unwrap_err(), SdpError::NoOffer);
 }
 
+/// A browser refuses a whole description for one m-line without a format.
+#[test]
+fn a_track_of_codecs_that_nobody_forwards_leaves_the_answer_well_formed() {
+    let alaw =
+        line("audio", 0, "sendonly", "").replace("111 63", "8").replace("111 opus/48000/2", "8 PCMA/8000");
+    let mut negotiator = negotiator();
+    negotiator.handle_offer(&offer(&[alaw, line("audio", 1, "sendonly", "")])).unwrap();
+    let answer = negotiator.create_answer().unwrap();
+    assert_eq!(answer.outcome.ingress.len(), 1, "the other track is taken");
+    let lines: Vec<&str> = answer.sdp.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(lines, ["m=audio 9 UDP/TLS/RTP/SAVPF 8", "m=audio 9 UDP/TLS/RTP/SAVPF 111"]);
+    assert!(read(&answer.sdp).is_ok());
+}
+
 #[test]
 fn any_cut_of_a_real_offer_is_taken_or_refused() {
     let sdp = CAPTURES[1].1;
