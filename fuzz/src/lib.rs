@@ -3,6 +3,7 @@
 //! A [`Target`] is a plain function of some bytes that panics when an invariant is broken. `cargo test` replays the
 //! inputs in `seeds/` through all of them; `cargo xtask fuzz` lets libFuzzer look for others. README.md says how.
 
+mod clock;
 mod input;
 mod targets;
 
@@ -23,6 +24,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dependency_descriptor", run: targets::dependency_descriptor::run },
     Target { name: "rtcp", run: targets::rtcp::run },
     Target { name: "rewrite", run: targets::rewrite::run },
+    Target { name: "negotiation", run: targets::negotiation::run },
+    Target { name: "join_request", run: targets::join_request::run },
+    Target { name: "token", run: targets::token::run },
+    Target { name: "room", run: targets::room::run },
 ];
 
 /// The target of this name.
