@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use weir_core::stats::Drop;
 
 use crate::shards::{ShardHandle, ShardSnapshot};
@@ -35,6 +35,15 @@ impl Admin {
             .route("/readyz", get(ready))
             .with_state(self.clone())
     }
+}
+
+/// Which version runs, for those who watch several.
+pub fn build_info() -> Result<IntGauge, prometheus::Error> {
+    let opts = Opts::new("weir_build_info", "Always 1; the label says which version runs.")
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    let info = IntGauge::with_opts(opts)?;
+    info.set(1);
+    Ok(info)
 }
 
 async fn index() -> &'static str {
@@ -65,7 +74,7 @@ pub struct ShardCollector {
     counters: Vec<(IntCounterVec, Read)>,
     gauges: Vec<(IntGaugeVec, Read)>,
     dropped: IntCounterVec,
-    busy: GaugeVec,
+    busy: CounterVec,
 }
 
 type Read = fn(&ShardSnapshot) -> u64;
@@ -152,9 +161,9 @@ impl ShardCollector {
                 Opts::new("weir_dropped_total", "What arrived or was to leave and was not used, by reason."),
                 &["shard", "reason"],
             )?,
-            busy: GaugeVec::new(
+            busy: CounterVec::new(
                 Opts::new(
-                    "weir_shard_busy_seconds",
+                    "weir_shard_busy_seconds_total",
                     "Time a shard's thread was not asleep; its rate is the load.",
                 ),
                 labels,
@@ -192,7 +201,8 @@ impl Collector for ShardCollector {
                 let counter = self.dropped.with_label_values(&[label.as_str(), reason]);
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
-            self.busy.with_label_values(&labels).set(snapshot.shell.busy.as_secs_f64());
+            let busy = self.busy.with_label_values(&labels);
+            busy.inc_by((snapshot.shell.busy.as_secs_f64() - busy.get()).max(0.0));
         }
         let counters = self.counters.iter().flat_map(|(counter, _)| counter.collect());
         let gauges = self.gauges.iter().flat_map(|(gauge, _)| gauge.collect());

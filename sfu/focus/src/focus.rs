@@ -15,7 +15,7 @@ use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig};
 use weir_negotiation::{Candidate, Protocol};
 use weir_udp::SocketOptions;
 
-use crate::admin::{Admin, ShardCollector};
+use crate::admin::{self, Admin, ShardCollector};
 use crate::config::{Config, ConfigError};
 use crate::plane::ForwardingPlane;
 use crate::shards::{OnFailure, Shards};
@@ -72,6 +72,7 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     let candidates = candidates(&config, &addresses);
     let registry = prometheus::Registry::new();
     registry.register(Box::new(ShardCollector::new(shards.handles.clone())?))?;
+    registry.register(Box::new(admin::build_info()?))?;
     let admin = Admin::new(registry.clone());
     let plane = ForwardingPlane::new(Arc::clone(&shards), context.fingerprint(), candidates.clone());
     let server = Server::new(server_config(&config), Arc::new(plane), &registry)?;
