@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
+
+use weir_core::shard::MAX_SHARDS;
 
 use crate::config::{self, Config, ConfigError};
 use crate::{focus, logging};
@@ -48,7 +51,7 @@ struct Dev {
     #[arg(long, default_value_t = 7880, value_name = "PORT")]
     port: u16,
     /// Port for media (UDP)
-    #[arg(long, default_value_t = 7882, value_name = "PORT")]
+    #[arg(long, default_value_t = 7882, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     udp_port: u16,
     /// Port for media of clients without UDP (TCP); 0 turns it off
     #[arg(long, default_value_t = 7881, value_name = "PORT")]
@@ -63,7 +66,7 @@ struct Dev {
     #[arg(long, default_value = "secret", value_parser = NonEmptyStringValueParser::new())]
     secret: String,
     /// Threads that forward media; 0 is one a core
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=i64::from(MAX_SHARDS)))]
     shards: u8,
     /// What to log: a level, or levels by module, such as `info,weir_core=debug`
     #[arg(long, default_value = "info")]
@@ -120,19 +123,21 @@ pub fn run() -> anyhow::Result<()> {
             for (name, right) in config::overlooked(std::env::vars().map(|(name, _)| name)) {
                 eprintln!("{name} is ignored: write {right}");
             }
-            println!("{}: fine", path.display());
+            say(&format!("{}: fine\n", path.display()));
             Ok(())
         }
         Command::Config(_) => {
-            print!("{}", config::DEFAULT);
+            say(config::DEFAULT);
             Ok(())
         }
         Command::Token(token) => {
             let Token { key, secret, room, identity, valid_for } = token;
-            println!(
-                "{}",
-                mint(&key, &secret, &identity, &room, Duration::from_secs(valid_for.unsigned_abs()))?
-            );
+            let valid_for = Duration::from_secs(valid_for.unsigned_abs());
+            say(&format!(
+                "{}
+",
+                mint(&key, &secret, &identity, &room, valid_for)?
+            ));
             Ok(())
         }
     }
@@ -156,25 +161,34 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     for identity in ["alice", "bob"] {
         tokens.push((identity, mint(&dev.key, &dev.secret, identity, room, day)?));
     }
-    let started = move |started: &focus::Started| {
-        println!("Weir runs on this machine, for trying out. It stops with Ctrl-C.\n");
-        println!("  URL       ws://{}", started.reachable_http());
-        println!("  API key   {}", dev.key);
-        println!("  secret    {}", dev.secret);
-        println!("  room      {room}\n");
-        for (identity, token) in &tokens {
-            println!("  token for {identity}, good for a day:\n{token}\n");
-        }
-        println!("Paste the URL and a token into any LiveKit client. For more people:");
-        println!("  {}", more_tokens(&dev, room));
-        if let Some(admin) = started.admin {
-            println!("Metrics: http://{admin}/metrics");
-        }
-    };
+    let started = move |started: &focus::Started| say(&greeting(&dev, room, &tokens, started));
     focus::run(config, started).map_err(|error| match error.downcast::<ConfigError>() {
         Ok(error) => by_flag(error).into(),
         Err(error) => error,
     })
+}
+
+fn greeting(dev: &Dev, room: &str, tokens: &[(&str, String)], started: &focus::Started) -> String {
+    let Dev { key, secret, .. } = dev;
+    let url = format!("ws://{}", started.reachable_http());
+    let tokens = tokens
+        .iter()
+        .map(|(identity, token)| format!("  token for {identity}, good for a day:\n{token}\n\n"));
+    let metrics = started.admin.map(|admin| format!("Metrics: http://{admin}/metrics\n"));
+    format!(
+        "Weir runs on this machine, for trying out. It stops with Ctrl-C.\n\n  URL       {url}\n  API key   {key}\n  \
+         secret    {secret}\n  room      {room}\n\n{}Paste the URL and a token into any LiveKit client. For more \
+         people:\n  {}\n{}",
+        tokens.collect::<String>(),
+        more_tokens(dev, room),
+        metrics.unwrap_or_default()
+    )
+}
+
+/// Prints. Whoever has read enough, such as `head`, closes the pipe: no reason to fail.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The command that makes another token for the focus that runs.
@@ -232,6 +246,13 @@ mod tests {
         ] {
             assert!(parse(arguments).is_err(), "{arguments}");
         }
+    }
+
+    #[test]
+    fn a_port_that_clients_cannot_be_told_is_refused() {
+        assert!(parse("weir dev --udp-port 9000 --shards 26").is_ok());
+        assert!(parse("weir dev --udp-port 0").is_err());
+        assert!(parse("weir dev --shards 27").is_err());
     }
 
     #[test]
