@@ -123,7 +123,7 @@ fn candidates_stand_where_every_peer_looks_for_them() {
         negotiator.handle_offer(&offer(lines)).unwrap();
         let sdp = negotiator.create_answer().unwrap().sdp;
         let carries = |section: &&str| section.contains("a=candidate:");
-        sections(&sdp).iter().map(|section| carries(&section)).collect::<Vec<_>>()
+        sections(&sdp).iter().map(carries).collect::<Vec<_>>()
     };
     let (idle, data) = (line("audio", 0, "recvonly", ""), line("application", 1, "sendrecv", ""));
     assert_eq!(
