@@ -14,6 +14,10 @@ use weir_udp::{ReceiveBatch, Segments, SendBatch, UdpSocket};
 
 use patience::Patience;
 
+/// Batches of one socket that are taken before what they brought is forwarded. The packets of the pictures of a moment
+/// come in fewer; a socket that never runs empty, as in a flood, must not keep media waiting.
+const MAX_BATCHES: usize = 8;
+
 /// What went over the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WireCounts {
@@ -69,11 +73,11 @@ impl Wire {
                 continue;
             }
             busy = true;
-            let mut polls = 0;
-            while polls < self.patience.polls(shard.unfinished()) {
+            let (mut polls, mut batches) = (0, 1);
+            while batches < MAX_BATCHES && polls < self.patience.polls(shard.unfinished()) {
                 let came = self.take(socket, shard, &mut dispatch);
                 self.patience.note(came);
-                polls = if came { 0 } else { polls + 1 };
+                (polls, batches) = if came { (0, batches + 1) } else { (polls + 1, batches) };
             }
             self.flush(shard, now, connections);
         }
