@@ -30,8 +30,8 @@ impl KeyFrameRequests {
 
     /// Whether to send a request now. Asks again while it is wanted and the last was long enough ago.
     pub fn poll(&mut self, now: Instant) -> bool {
-        let is_wanted = self.wanted_until.is_some_and(|until| now < until);
-        let due = is_wanted && self.due().is_none_or(|at| now >= at);
+        self.wanted_until = self.wanted_until.filter(|until| now < *until);
+        let due = self.wanted_until.is_some() && self.due().is_none_or(|at| now >= at);
         if due {
             self.asked = Some(now);
         }
@@ -79,5 +79,8 @@ mod tests {
         }
         assert_eq!(count, 4);
         assert_eq!(requests.retry_at(), None);
+        requests.want(now);
+        assert!(!requests.poll(now + PATIENCE), "nobody looked while it held");
+        assert_eq!(requests.retry_at(), None, "and a retry in the past would be due for ever");
     }
 }

@@ -6,6 +6,7 @@ use weir_rtp::rtcp::{Compound, ReportBlock, RtcpPacket, RtcpWriter};
 use weir_transport::Route;
 use weir_transport::srtp::SrtpError;
 
+use super::timeouts::TICK;
 use super::{Disposition, Shard};
 use crate::ingress::stats::SenderClock;
 use crate::publication::SenderReportAt;
@@ -142,7 +143,7 @@ impl Shard {
         let publication = &self.model.publications[index as usize];
         let due = publication.encodings.iter().filter_map(|encoding| encoding.key_frames.retry_at()).min();
         if let Some(due) = due {
-            self.arm_peer(owner, due);
+            self.arm_peer(owner, due.max(now + TICK));
         }
     }
 

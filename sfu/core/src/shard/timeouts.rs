@@ -14,7 +14,7 @@ use crate::timers::TimerKey;
 const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Timers are at least so far apart. Finer costs wake-ups and gains nothing on any line.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 
 impl Shard {
     /// Does everything that is due.
