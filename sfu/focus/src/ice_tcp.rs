@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use weir_core::Route;
-use weir_core::egress::MAX_DATAGRAM;
 use weir_core::shard::ufrag_prefix;
+use weir_transport::framing::Deframer;
 
 use crate::shards::{Control, Frame, ShardHandle, Shards};
 
@@ -29,6 +29,8 @@ const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Frames waiting for a client that reads slowly; beyond, media is dropped like on any full line.
 const FRAME_QUEUE: usize = 256;
+/// Read at a time: a few media packets.
+const READ_BYTES: usize = 4 * 1024;
 /// A client that takes no byte for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,8 +80,8 @@ pub async fn serve(listener: TcpListener, shards: Arc<Shards>, connections: Conn
 async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &Shards) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    let first = tokio::time::timeout(FIRST_FRAME_TIMEOUT, read_frame(&mut reader)).await??;
+    let mut frames_read = Frames::new(reader);
+    let first = tokio::time::timeout(FIRST_FRAME_TIMEOUT, frames_read.next()).await??;
     let shard =
         owner(&first, shards).ok_or_else(|| io::Error::other("the first frame is no check for a peer"))?;
     let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
@@ -88,7 +90,7 @@ async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &
     }
     let route = Route::Tcp { connection, remote };
     let result = tokio::select! {
-        result = read(reader, first, route, shard) => result,
+        result = read(frames_read, first, route, shard) => result,
         result = write(writer, frames) => result,
     };
     shard.tell(Control::CloseConnection { connection });
@@ -103,7 +105,7 @@ fn owner<'a>(frame: &[u8], shards: &'a Shards) -> Option<&'a ShardHandle> {
 }
 
 async fn read(
-    mut reader: BufReader<OwnedReadHalf>,
+    mut frames: Frames<OwnedReadHalf>,
     first: Vec<u8>,
     route: Route,
     shard: &ShardHandle,
@@ -115,18 +117,34 @@ async fn read(
             return Ok(());
         }
         shard.waker.wake();
-        bytes = tokio::time::timeout(IDLE_TIMEOUT, read_frame(&mut reader)).await??;
+        bytes = tokio::time::timeout(IDLE_TIMEOUT, frames.next()).await??;
     }
 }
 
-async fn read_frame(reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Vec<u8>> {
-    let len = usize::from(reader.read_u16().await?);
-    if len == 0 || len > MAX_DATAGRAM {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes")));
+/// The frames of a connection.
+struct Frames<R> {
+    stream: R,
+    deframer: Deframer,
+    buffer: Box<[u8]>,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    fn new(stream: R) -> Self {
+        Self { stream, deframer: Deframer::default(), buffer: vec![0; READ_BYTES].into() }
     }
-    let mut bytes = vec![0; len];
-    reader.read_exact(&mut bytes).await?;
-    Ok(bytes)
+
+    async fn next(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let frame = self.deframer.poll();
+            if let Some(frame) = frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+                return Ok(frame.to_vec());
+            }
+            match self.stream.read(&mut self.buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => self.deframer.push(&self.buffer[..len]),
+            }
+        }
+    }
 }
 
 async fn write(writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Bytes>) -> io::Result<()> {
@@ -148,6 +166,8 @@ async fn write(writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Bytes>) -> io:
 
 #[cfg(test)]
 mod tests {
+    use weir_transport::framing::MAX_FRAME;
+
     use super::*;
 
     #[test]
@@ -158,18 +178,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_are_parted_by_their_lengths() {
-        let mut bytes: &[u8] = &[0, 3, 1, 2, 3, 0, 1, 9];
-        assert_eq!(read_frame(&mut bytes).await.unwrap(), [1, 2, 3]);
-        assert_eq!(read_frame(&mut bytes).await.unwrap(), [9]);
-        assert_eq!(read_frame(&mut bytes).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    async fn frames_come_whole_until_the_connection_ends() {
+        let bytes: &[u8] = &[0, 3, 1, 2, 3, 0, 1, 9, 0, 2, 7];
+        let mut frames = Frames::new(bytes);
+        assert_eq!(frames.next().await.unwrap(), [1, 2, 3]);
+        assert_eq!(frames.next().await.unwrap(), [9]);
+        assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
     async fn empty_and_oversized_frames_end_the_connection() {
-        for len in [0u16, MAX_DATAGRAM as u16 + 1, u16::MAX] {
+        for len in [0, MAX_FRAME as u16 + 1, u16::MAX] {
             let bytes = len.to_be_bytes();
-            let error = read_frame(&mut bytes.as_slice()).await.unwrap_err();
+            let error = Frames::new(bytes.as_slice()).next().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
     }

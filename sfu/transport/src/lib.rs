@@ -11,6 +11,7 @@
 mod channels;
 mod context;
 mod dcep;
+pub mod framing;
 mod ice;
 pub mod srtp;
 #[cfg(feature = "testing")]
