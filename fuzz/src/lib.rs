@@ -7,6 +7,10 @@ mod clock;
 mod input;
 mod targets;
 
+use std::sync::OnceLock;
+
+use weir_transport::TransportContext;
+
 pub use input::Input;
 
 /// Something that takes bytes from outside.
@@ -24,13 +28,31 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dependency_descriptor", run: targets::dependency_descriptor::run },
     Target { name: "rtcp", run: targets::rtcp::run },
     Target { name: "rewrite", run: targets::rewrite::run },
+    Target { name: "stun", run: targets::stun::run },
+    Target { name: "srtp", run: targets::srtp::run },
+    Target { name: "ice_tcp", run: targets::ice_tcp::run },
+    Target { name: "data_channels", run: targets::data_channels::run },
+    Target { name: "transport", run: targets::transport::run },
     Target { name: "negotiation", run: targets::negotiation::run },
     Target { name: "join_request", run: targets::join_request::run },
     Target { name: "token", run: targets::token::run },
     Target { name: "room", run: targets::room::run },
+    Target { name: "shard", run: targets::shard::run },
 ];
 
 /// The target of this name.
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|target| target.name == name).copied()
+}
+
+/// Our certificate, made once: making one takes longer than most inputs.
+fn context() -> &'static TransportContext {
+    static CONTEXT: OnceLock<TransportContext> = OnceLock::new();
+    CONTEXT.get_or_init(|| TransportContext::generate().expect("a certificate"))
+}
+
+/// A client's.
+fn client_context() -> &'static TransportContext {
+    static CONTEXT: OnceLock<TransportContext> = OnceLock::new();
+    CONTEXT.get_or_init(|| TransportContext::generate().expect("a certificate"))
 }

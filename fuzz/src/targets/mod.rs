@@ -1,6 +1,8 @@
 //! One module a target. Each begins with what its input means.
 
+pub mod data_channels;
 pub mod dependency_descriptor;
+pub mod ice_tcp;
 pub mod join_request;
 pub mod negotiation;
 pub mod payload_descriptor;
@@ -8,4 +10,8 @@ pub mod rewrite;
 pub mod room;
 pub mod rtcp;
 pub mod rtp_packet;
+pub mod shard;
+pub mod srtp;
+pub mod stun;
 pub mod token;
+pub mod transport;

@@ -37,6 +37,12 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
+    /// Entries, stale ones included.
+    #[cfg(feature = "testing")]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// The next entry due. The caller compares it with the owner's alarm by [`Alarm::take`].
     pub fn pop(&mut self, now: Instant) -> Option<(Instant, TimerKey)> {
         let Reverse((at, _)) = self.heap.peek()?;

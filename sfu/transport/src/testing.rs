@@ -9,6 +9,10 @@
 //! let (ingress, egress) = client.take_srtp().unwrap();       // once connected
 //! ```
 
+mod data_channels;
+
+pub use data_channels::{ChannelNotice, DataChannels, reread_establishment};
+
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -174,6 +178,12 @@ impl Client {
         let outcome = self.transport.send(now, label, payload, binary);
         self.drain(now);
         outcome
+    }
+
+    /// Sends anything through DTLS, as if it were an SCTP packet.
+    pub fn send_application_data(&mut self, now: Instant, data: &[u8]) {
+        self.transport.send_application_data(now, data);
+        self.drain(now);
     }
 
     fn drain(&mut self, now: Instant) {

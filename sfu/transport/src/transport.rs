@@ -202,6 +202,14 @@ impl Transport {
         self.pump(now);
     }
 
+    /// Sends anything at all once the handshake is done.
+    #[cfg(feature = "testing")]
+    pub(crate) fn send_application_data(&mut self, now: Instant, data: &[u8]) {
+        if self.handshake_done && self.dtls.send_application_data(data).is_ok() {
+            self.pump(now);
+        }
+    }
+
     /// Tells the peer that nothing more comes.
     pub fn close(&mut self, now: Instant) {
         if self.handshake_done && self.dtls.close().is_ok() {

@@ -15,6 +15,8 @@ mod front_door;
 mod ingress;
 mod reports;
 mod rtcp;
+#[cfg(feature = "testing")]
+mod testing;
 mod timeouts;
 
 use std::collections::VecDeque;
@@ -41,6 +43,8 @@ use crate::subscription::Subscription;
 use crate::timers::Timers;
 
 pub use front_door::Disposition;
+#[cfg(feature = "testing")]
+pub use testing::TableSizes;
 
 /// Packets that one batch may bring before they must be flushed; more are dropped and counted. 64 datagrams a call,
 /// each coalesced from up to 64 by the kernel, after a batch that was waited with.
