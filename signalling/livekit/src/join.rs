@@ -9,6 +9,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use livekit_protocol as proto;
 use prost::Message;
 
+use crate::room::Limits;
+use crate::token::Claims;
+
 /// A join request's size, compressed or not, in bytes.
 const MAX_JOIN_REQUEST_BYTES: usize = 1024 * 1024;
 
@@ -55,7 +58,43 @@ pub enum JoinRequestError {
     Attributes,
 }
 
+/// Why somebody cannot join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("the room is full")]
+    RoomFull,
+    #[error("changing one's own metadata or attributes needs the grant canUpdateOwnMetadata")]
+    MetadataNotAllowed,
+    #[error("metadata, attributes or name are too long")]
+    TooLong,
+}
+
 impl JoinParameters {
+    /// What must hold of a join whatever the room is like.
+    pub fn check(&self, claims: &Claims, limits: &Limits) -> Result<(), JoinError> {
+        let changes = !self.metadata.is_empty() || !self.attributes.is_empty();
+        if self.resume.is_some() {
+            return Ok(()); // what was said at the join stands
+        }
+        if changes && !claims.video.may_update_own_metadata() {
+            return Err(JoinError::MetadataNotAllowed);
+        }
+        let attributes = self.all_attributes(claims);
+        let bytes: usize = attributes.values().chain(attributes.keys()).map(String::len).sum();
+        let metadata = self.metadata.len().max(claims.metadata.len());
+        let name = claims.name.chars().count();
+        if metadata > limits.metadata || bytes > limits.attributes || name > limits.name {
+            return Err(JoinError::TooLong);
+        }
+        Ok(())
+    }
+
+    /// The token's, and over them the client's.
+    pub fn all_attributes(&self, claims: &Claims) -> HashMap<String, String> {
+        let of_token = claims.attributes.iter().map(|(key, value)| (key.clone(), value.clone()));
+        of_token.chain(self.attributes.clone()).collect()
+    }
+
     /// From the query of `/rtc/v1`.
     pub fn from_v1(query: &[(String, String)]) -> Result<Self, JoinRequestError> {
         let blob = find(query, "join_request").ok_or(JoinRequestError::Missing)?;

@@ -40,8 +40,8 @@ use crate::ids::{ConnectionId, IdSource, sid};
 use participant::{PROTOCOL_APPROVALS, PROTOCOL_RESPONSES, Participant, ParticipantId};
 use publish::Track;
 
+pub use crate::join::JoinError;
 pub use config::{IceServer, Limits, RoomConfig};
-pub use session::JoinError;
 
 /// The time, by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -314,6 +314,14 @@ impl Room {
     fn flush(&mut self) {
         self.flush_presence();
     }
+}
+
+/// What a client hears that wants to carry on a session that nobody here knows.
+pub(crate) fn start_over() -> Bytes {
+    encode(Response::Leave(session::leave(
+        proto::DisconnectReason::StateMismatch,
+        proto::leave_request::Action::Reconnect,
+    )))
 }
 
 fn encode(message: Response) -> Bytes {

@@ -14,9 +14,9 @@ use super::config::{PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS};
 use super::participant::{
     CutOnResume, PROTOCOL_LEAVE_ACTION, PROTOCOL_LEAVERS, Participant, ParticipantId, PeerConnection, Round,
 };
-use super::{Now, Output, Room, encode};
+use super::{Now, Output, Room, start_over};
 use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
-use crate::join::JoinParameters;
+use crate::join::{JoinError, JoinParameters};
 use crate::token::{self, Claims};
 
 /// Media must be connected this long after the join, else the participant is let go.
@@ -35,17 +35,6 @@ const MAX_CAPABILITIES: usize = 32;
 const MAX_SIMULATED_SECONDS: i32 = 600;
 /// The largest data channel message that is taken, in bytes: what clients keep below.
 const MAX_MESSAGE_BYTES: u32 = 65_535;
-
-/// Why somebody cannot join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
-    #[error("the room is full")]
-    RoomFull,
-    #[error("changing one's own metadata or attributes needs the grant canUpdateOwnMetadata")]
-    MetadataNotAllowed,
-    #[error("metadata, attributes or name are too long")]
-    TooLong,
-}
 
 impl Room {
     /// Somebody wants to join, or to carry on. What is then sent on `connection` begins with the answer to that.
@@ -68,22 +57,10 @@ impl Room {
         if limits.participants > 0 && others >= limits.participants {
             return Err(JoinError::RoomFull);
         }
-        let changes = !parameters.metadata.is_empty() || !parameters.attributes.is_empty();
-        if changes && !claims.video.may_update_own_metadata() {
-            return Err(JoinError::MetadataNotAllowed);
-        }
-        let mut attributes: std::collections::HashMap<String, String> =
-            claims.attributes.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        attributes.extend(parameters.attributes);
+        parameters.check(&claims, limits)?;
+        let attributes = parameters.all_attributes(&claims);
         let metadata =
             if parameters.metadata.is_empty() { claims.metadata.clone() } else { parameters.metadata };
-        let bytes: usize = attributes.values().chain(attributes.keys()).map(String::len).sum();
-        if metadata.len() > limits.metadata
-            || bytes > limits.attributes
-            || claims.name.chars().count() > limits.name
-        {
-            return Err(JoinError::TooLong);
-        }
         if let Some(old) = replaced {
             self.dismiss(now, old, DisconnectReason::DuplicateIdentity, Action::Disconnect);
         }
@@ -256,8 +233,7 @@ impl Room {
         let known = self.by_identity.get(claims.identity()).copied();
         let id = known.filter(|id| sid.is_empty() || self.participants[id].sid == sid);
         let Some(id) = id else {
-            let leave = leave(DisconnectReason::StateMismatch, Action::Reconnect);
-            self.out.push_back(Output::Send { connection, message: encode(Response::Leave(leave)) });
+            self.out.push_back(Output::Send { connection, message: start_over() });
             self.out.push_back(Output::Close { connection });
             return;
         };
@@ -496,7 +472,7 @@ impl Room {
     }
 }
 
-fn leave(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {
+pub(super) fn leave(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {
     proto::LeaveRequest {
         can_reconnect: action != Action::Disconnect,
         reason: reason as i32,

@@ -41,6 +41,7 @@ fn endpoint(path: &str) -> Option<Endpoint> {
 async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let is_preflight = request.method() == Method::OPTIONS;
     let endpoint = endpoint(request.uri().path());
     let is_validate = matches!(endpoint, Some(Endpoint::Validate { .. }));
     let mut response = match (request.method(), endpoint) {
@@ -48,13 +49,13 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response
         (_, None) => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
         (&Method::GET | &Method::HEAD, Some(Endpoint::Health)) => "OK".into_response(),
         (&Method::GET, Some(Endpoint::Join { v1 })) => join(server, request, v1).await,
-        (&Method::GET, Some(Endpoint::Validate { v1 })) => match admit(&server, &request, v1) {
-            Ok(_) => "success".into_response(),
+        (&Method::GET, Some(Endpoint::Validate { v1 })) => match validate(&server, &request, v1) {
+            Ok(()) => "success".into_response(),
             Err(refusal) => refusal.into_response(),
         },
         (_, Some(_)) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
     };
-    allow_origins(response.headers_mut(), origin, asked, is_validate);
+    allow_origins(response.headers_mut(), origin, asked, is_validate, is_preflight);
     response
 }
 
@@ -64,13 +65,16 @@ fn allow_origins(
     origin: Option<HeaderValue>,
     asked: Option<HeaderValue>,
     any: bool,
+    is_preflight: bool,
 ) {
     let any_origin = HeaderValue::from_static("*");
     let allowed = if any { any_origin } else { origin.unwrap_or(any_origin) };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    if let Some(asked) = asked {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    if is_preflight {
+        if let Some(asked) = asked {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked);
+        }
         let methods = HeaderValue::from_static("OPTIONS, HEAD, GET, POST");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
@@ -127,8 +131,17 @@ fn admit(server: &Server, request: &Request, v1: bool) -> Result<(Claims, JoinPa
     }
     let parameters = if v1 { JoinParameters::from_v1(&query) } else { JoinParameters::from_v0(&query) };
     let parameters = parameters.map_err(|error| bad(error.to_string()))?;
-    server.check_admission(&claims)?;
+    server.check_admission(&claims, &parameters)?;
     Ok((claims, parameters))
+}
+
+/// Clients ask when their WebSocket failed, to learn why: what only the room could say is said here as well.
+fn validate(server: &Server, request: &Request, v1: bool) -> Result<(), Refusal> {
+    let (claims, parameters) = admit(server, request, v1)?;
+    if parameters.resume.is_none() && server.is_full(&claims.video.room) {
+        return Err(AdmissionError::Refused(JoinError::RoomFull).into());
+    }
+    Ok(())
 }
 
 /// The header wins over the query.
@@ -169,9 +182,11 @@ async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
         .max_message_size(websocket::MAX_MESSAGE_BYTES)
         .max_frame_size(websocket::MAX_MESSAGE_BYTES)
         .read_buffer_size(websocket::READ_BUFFER_BYTES);
-    let (connection, inputs) = (joined.connection, joined.room.inputs.clone());
+    let (connection, inputs) = (joined.connection, joined.room.clone());
     let failed = move |_| {
-        let _ = inputs.try_send(super::Input::Closed { connection });
+        if let Some(inputs) = inputs {
+            let _ = inputs.try_send(super::Input::Closed { connection });
+        }
     };
     let open = OpenSocket::new(Arc::clone(&server));
     upgrade.on_failed_upgrade(failed).on_upgrade(move |socket| async move {

@@ -2,6 +2,7 @@
 
 mod http;
 mod metrics;
+mod outbox;
 mod task;
 mod websocket;
 
@@ -10,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use livekit_protocol::signal_request::Message as Request;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,14 +19,12 @@ use weir_units::ids::ConferenceId;
 use crate::ids::{ConnectionId, IdSource};
 use crate::join::JoinParameters;
 use crate::plane::Plane;
-use crate::room::{JoinError, LocalMedia, Now, Room, RoomConfig};
+use crate::room::{self, JoinError, LocalMedia, Now, Room, RoomConfig};
 use crate::token::Claims;
 use metrics::Metrics;
 
 /// Messages waiting for a room. A room handles tens of thousands a second; beyond, sockets wait.
 const ROOM_QUEUE: usize = 1_024;
-/// Messages waiting for a client's socket. One that takes no more is closed, and comes back to a fresh snapshot.
-const CLIENT_QUEUE: usize = 1_024;
 /// Rooms that exist at a time.
 const MAX_ROOMS: usize = 100_000;
 
@@ -92,15 +90,16 @@ struct Join {
     connection: ConnectionId,
     claims: Claims,
     parameters: JoinParameters,
-    outbox: mpsc::Sender<Bytes>,
+    outbox: outbox::Sender,
     reply: oneshot::Sender<Result<(), JoinError>>,
 }
 
-/// A client that is in.
+/// A client whose WebSocket may open.
 struct Joined {
     connection: ConnectionId,
-    room: RoomHandle,
-    outbox: mpsc::Receiver<Bytes>,
+    /// Where what it says goes; nowhere when it is only told to start over.
+    room: Option<mpsc::Sender<Input>>,
+    outbox: outbox::Receiver,
 }
 
 /// Why a client does not get in, beyond what its token says.
@@ -162,22 +161,26 @@ impl Server {
         }
     }
 
-    /// Whether a join would be let in, as far as can be said without joining.
-    fn check_admission(&self, claims: &Claims) -> Result<(), AdmissionError> {
+    /// Whether a join would be let in, as far as can be said without joining. Whether the room has a place left only
+    /// the room can say: who is in already may come again.
+    fn check_admission(&self, claims: &Claims, parameters: &JoinParameters) -> Result<(), AdmissionError> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(AdmissionError::Closing);
         }
-        match self.lock_rooms().get(&claims.video.room) {
-            Some(room) => {
-                let limit = self.room_config.limits.participants;
-                if limit > 0 && room.participants.load(Ordering::Relaxed) >= limit {
-                    return Err(JoinError::RoomFull.into());
-                }
-                Ok(())
-            }
-            None if !self.config.auto_create && !claims.video.room_create => Err(AdmissionError::NoSuchRoom),
-            None => Ok(()),
+        parameters.check(claims, &self.room_config.limits)?;
+        let may_create = self.config.auto_create || claims.video.room_create;
+        // A session that is not known here is told to start over, whether or not its room is.
+        if !may_create && parameters.resume.is_none() && !self.lock_rooms().contains_key(&claims.video.room) {
+            return Err(AdmissionError::NoSuchRoom);
         }
+        Ok(())
+    }
+
+    /// Whether the room, if it exists, has as many participants as it takes.
+    fn is_full(&self, room: &str) -> bool {
+        let limit = self.room_config.limits.participants;
+        let participants = |room: &RoomHandle| room.participants.load(Ordering::Relaxed);
+        limit > 0 && self.lock_rooms().get(room).map_or(0, participants) >= limit
     }
 
     /// Brings a client into its room, which is created if need be.
@@ -186,11 +189,20 @@ impl Server {
         claims: Claims,
         parameters: JoinParameters,
     ) -> Result<Joined, AdmissionError> {
+        self.check_admission(&claims, &parameters)?;
         let connection = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
         // A room may end between finding and entering it; the next one then is new.
         for _ in 0..3 {
-            let room = self.find_or_create(&claims)?;
-            let (outbox_in, outbox) = mpsc::channel(CLIENT_QUEUE);
+            let (outbox_in, outbox) = outbox::channel();
+            let known = self.find(&claims.video.room);
+            let room = match known {
+                Some(room) => room,
+                None if parameters.resume.is_some() => {
+                    outbox_in.send(room::start_over());
+                    return Ok(Joined { connection, room: None, outbox });
+                }
+                None => self.find_or_create(&claims)?,
+            };
             let (reply, answer) = oneshot::channel();
             let join = Join {
                 connection,
@@ -205,7 +217,7 @@ impl Server {
             match answer.await {
                 Ok(result) => {
                     result?;
-                    return Ok(Joined { connection, room, outbox });
+                    return Ok(Joined { connection, room: Some(room.inputs), outbox });
                 }
                 Err(_) => continue,
             }
@@ -213,12 +225,11 @@ impl Server {
         Err(AdmissionError::Full)
     }
 
+    fn find(&self, room: &str) -> Option<RoomHandle> {
+        self.lock_rooms().get(room).filter(|room| !room.inputs.is_closed()).cloned()
+    }
+
     fn find_or_create(self: &Arc<Self>, claims: &Claims) -> Result<RoomHandle, AdmissionError> {
-        self.check_admission(claims).or_else(|error| match error {
-            // Who is in already may replace its own connection: the room itself judges.
-            AdmissionError::Refused(JoinError::RoomFull) => Ok(()),
-            error => Err(error),
-        })?;
         let name = &claims.video.room;
         let mut rooms = self.lock_rooms();
         if let Some(room) = rooms.get(name).filter(|room| !room.inputs.is_closed()) {
@@ -274,7 +285,8 @@ impl Server {
 #[expect(clippy::disallowed_methods, reason = "here the clocks are read that rooms are passed")]
 fn now() -> Now {
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Now { at: std::time::Instant::now(), unix_ms: unix.as_millis() as i64 }
+    // The runtime's clock, by which time-outs are slept.
+    Now { at: tokio::time::Instant::now().into_std(), unix_ms: unix.as_millis() as i64 }
 }
 
 #[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that rooms are passed")]

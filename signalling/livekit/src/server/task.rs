@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use weir_units::ids::ConferenceId;
 
-use super::{Input, Join, RoomHandle, Server, now};
+use super::{Input, Join, RoomHandle, Server, now, outbox};
 use crate::ids::ConnectionId;
 use crate::plane::Link;
 use crate::room::{Output, Room, RoomCounters};
@@ -25,7 +25,7 @@ pub(super) struct RoomTask {
     link: Link,
     handle: RoomHandle,
     inputs: mpsc::Receiver<Input>,
-    clients: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
+    clients: HashMap<ConnectionId, outbox::Sender>,
     counted: RoomCounters,
     gauged: (usize, usize),
 }
@@ -163,7 +163,7 @@ impl RoomTask {
     fn send(&mut self, connection: ConnectionId, message: Bytes) {
         let Some(client) = self.clients.get(&connection) else { return };
         self.server.metrics.messages_out.inc();
-        if client.try_send(message).is_err() {
+        if !client.send(message) {
             // Its socket takes nothing, or is gone. Closing tells the client to come back for a snapshot.
             self.server.metrics.slow_clients.inc();
             self.clients.remove(&connection);

@@ -10,8 +10,9 @@ use livekit_protocol as proto;
 use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
-use super::{Input, Joined, Server};
+use super::{Input, Joined, Server, outbox};
 
 /// The largest message taken from a client, in bytes: an offer of hundreds of m-lines, or 512 KiB of metadata.
 pub(super) const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -23,16 +24,48 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// A socket that takes no frame for this long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A client from which nothing came for this long, not even an answer to a ping, is gone without a word. Its media
+/// may be well: it keeps its place in the room.
+const SILENCE: Duration = Duration::from_secs(35);
+/// Messages that a client may send at once, and each second after that. It is kept waiting beyond, not closed: who
+/// scrolls through a call of hundreds has that much to say, but nobody for long.
+const BURST: f64 = 1_000.0;
+const RATE: f64 = 100.0;
+
+/// How much a client may still say.
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { left: BURST, at: Instant::now() }
+    }
+}
+
+impl Allowance {
+    async fn spend(&mut self) {
+        let now = Instant::now();
+        self.left = (self.left + (now - self.at).as_secs_f64() * RATE).min(BURST) - 1.0;
+        self.at = now;
+        if self.left < 0.0 {
+            tokio::time::sleep(Duration::from_secs_f64(-self.left / RATE)).await;
+        }
+    }
+}
+
 /// Serves a client until either side is done.
 pub(super) async fn serve(server: Arc<Server>, socket: WebSocket, joined: Joined) {
     let (sink, stream) = socket.split();
     let Joined { connection, room, outbox } = joined;
     let json = AtomicBool::new(false);
+    let Some(inputs) = room else { return write(sink, outbox, &json).await };
     tokio::select! {
         () = write(sink, outbox, &json) => {}
-        () = read(&server, stream, connection, &room.inputs, &json) => {}
+        () = read(&server, stream, connection, &inputs, &json) => {}
     }
-    let _ = room.inputs.send(Input::Closed { connection }).await;
+    let _ = inputs.send(Input::Closed { connection }).await;
 }
 
 async fn read(
@@ -42,7 +75,9 @@ async fn read(
     inputs: &tokio::sync::mpsc::Sender<Input>,
     json: &AtomicBool,
 ) {
-    while let Some(Ok(frame)) = stream.next().await {
+    let mut allowance = Allowance::default();
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(SILENCE, stream.next()).await {
+        allowance.spend().await;
         let request = match frame {
             Frame::Binary(bytes) => {
                 json.store(false, Ordering::Relaxed);
@@ -68,11 +103,7 @@ async fn read(
     }
 }
 
-async fn write(
-    mut sink: SplitSink<WebSocket, Frame>,
-    mut outbox: tokio::sync::mpsc::Receiver<Bytes>,
-    json: &AtomicBool,
-) {
+async fn write(mut sink: SplitSink<WebSocket, Frame>, mut outbox: outbox::Receiver, json: &AtomicBool) {
     let mut ping = tokio::time::interval(PING_INTERVAL);
     ping.tick().await; // the first is immediate
     loop {
