@@ -90,7 +90,7 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
     let router = server.router();
-    tokio::spawn(async move { axum::serve(tcp_nodelay(http), router).await });
+    tokio::spawn(weir_livekit::server::serve(http, router));
     admin.ready.store(true, Ordering::SeqCst);
     let announced: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
     tracing::info!(http = %started_at.http, media = announced.join(" "), shards = shards.handles.len(), "started");
@@ -137,16 +137,6 @@ fn cannot_bind(key: &str, address: SocketAddr, error: &std::io::Error) -> Config
         _ => "choose another address or port",
     };
     ConfigError::Value { key: key.to_owned(), value, problem: error.to_string(), remedy: remedy.to_owned() }
-}
-
-/// Small messages must not wait for the acknowledgement of the last.
-fn tcp_nodelay(
-    listener: TcpListener,
-) -> impl axum::serve::Listener<Addr = SocketAddr, Io = tokio::net::TcpStream> {
-    use axum::serve::ListenerExt;
-    listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    })
 }
 
 async fn bind_tcp(config: &Config, addresses: &addresses::Addresses) -> anyhow::Result<Vec<TcpListener>> {

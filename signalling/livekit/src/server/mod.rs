@@ -1,6 +1,7 @@
 //! The server around the rooms: which exist, and one task for each.
 
 mod http;
+mod listen;
 mod metrics;
 mod outbox;
 mod task;
@@ -22,6 +23,8 @@ use crate::plane::Plane;
 use crate::room::{self, JoinError, LocalMedia, Now, Room, RoomConfig};
 use crate::token::Claims;
 use metrics::Metrics;
+
+pub use listen::{serve, serve_connection};
 
 /// Messages waiting for a room. A room handles tens of thousands a second; beyond, sockets wait.
 const ROOM_QUEUE: usize = 1_024;
