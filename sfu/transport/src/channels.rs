@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sctp_proto::{
@@ -34,6 +34,13 @@ const RELIABLE_WINDOW: usize = 256 * 1024;
 const LOSSY_WINDOW: usize = 32 * 1024;
 /// Of an incomplete message or one behind a gap, the library keeps as much; advertised as the receive window.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Messages read in one go. A window full of the smallest has a million, and whoever takes them must be able to say
+/// stop in between.
+const MAX_READ: usize = 256;
+/// Then the next go comes after this time.
+const READ_PAUSE: Duration = Duration::from_millis(1);
+/// Streams with something to read. On further ones nobody has opened a channel.
+const MAX_UNREAD: usize = 2 * MAX_CHANNELS;
 /// Bytes of payload in one DATA chunk: a DTLS datagram less the headers of DTLS (13, nonce 8, tag 16), SCTP (12) and
 /// chunk (16), in whole words.
 const CHUNK_PAYLOAD: u32 = (DTLS_MTU as u32 - 37 - 28) / 4 * 4;
@@ -75,6 +82,11 @@ pub(crate) struct Channels {
     max_message: u32,
     events: VecDeque<ChannelEvent>,
     transmits: VecDeque<Bytes>,
+    /// What arrives stays with the library, whose window closes, until this is false again.
+    held: bool,
+    /// Streams with something to read.
+    unread: VecDeque<u16>,
+    read_again: Option<Instant>,
 }
 
 struct Channel {
@@ -85,6 +97,9 @@ struct Channel {
     open: bool,
     queue: VecDeque<(PayloadProtocolIdentifier, Bytes)>,
     queued_bytes: usize,
+    /// Sizes of the messages that the library has and the peer has not acknowledged.
+    handed: VecDeque<u32>,
+    handed_bytes: usize,
 }
 
 /// SCTP needs addresses to tell associations apart; inside DTLS there is one, so any will do.
@@ -118,7 +133,22 @@ impl Channels {
             max_message: max_message.min(MAX_MESSAGE_BYTES),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
+            held: false,
+            unread: VecDeque::new(),
+            read_again: None,
         }
+    }
+
+    /// Lets what arrives wait, so that the peer has to, or takes it again.
+    pub fn hold(&mut self, now: Instant, held: bool) {
+        self.held = held;
+        self.read(now);
+        self.drive(now);
+    }
+
+    /// Bytes that wait for the peer to take them, on its reliable channels.
+    pub fn queued_bytes(&self) -> usize {
+        self.channels.iter().filter(|channel| channel.reliable).map(|channel| channel.queued_bytes).sum()
     }
 
     pub fn poll_event(&mut self) -> Option<ChannelEvent> {
@@ -131,7 +161,8 @@ impl Channels {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+        let association = self.association.as_ref().and_then(|(_, association)| association.poll_timeout());
+        [association, self.read_again].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -139,6 +170,9 @@ impl Channels {
             && association.poll_timeout().is_some_and(|at| at <= now)
         {
             association.handle_timeout(now);
+        }
+        if self.read_again.is_some_and(|at| at <= now) {
+            self.read(now);
         }
         self.drive(now);
     }
@@ -159,6 +193,7 @@ impl Channels {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 // A peer that starts over has lost its channels; so have we.
                 self.channels.clear();
+                self.unread.clear();
                 self.connected = false;
                 self.association = Some((handle, association));
             }
@@ -226,13 +261,17 @@ impl Channels {
             if lost {
                 self.association = None;
                 self.channels.clear();
+                self.unread.clear();
                 self.connected = false;
                 return;
             }
             while association.accept_stream().is_some() {}
             for stream in &readable {
-                self.read(*stream);
+                if !self.unread.contains(stream) && self.unread.len() < MAX_UNREAD {
+                    self.unread.push_back(*stream);
+                }
             }
+            self.read(now);
             self.open_ours();
             self.write();
             let Some((handle, association)) = &mut self.association else { return };
@@ -257,11 +296,24 @@ impl Channels {
         }
     }
 
-    fn read(&mut self, id: u16) {
-        loop {
+    /// Reads what has arrived, unless it is held, up to [`MAX_READ`] messages.
+    fn read(&mut self, now: Instant) {
+        let mut left = MAX_READ;
+        while let Some(&stream) = self.unread.front().filter(|_| !self.held && left > 0) {
+            self.read_stream(stream, &mut left);
+            if left > 0 {
+                self.unread.pop_front();
+            }
+        }
+        self.read_again = (!self.held && !self.unread.is_empty()).then(|| now + READ_PAUSE);
+    }
+
+    fn read_stream(&mut self, id: u16, left: &mut usize) {
+        while *left > 0 {
             let Some((_, association)) = &mut self.association else { return };
             let Ok(mut stream) = association.stream(id) else { return };
             let Ok(Some(chunks)) = stream.read_sctp() else { return };
+            *left -= 1;
             let mut payload = vec![0; chunks.len().min(MAX_MESSAGE_BYTES as usize)];
             let kind = chunks.ppi;
             if chunks.read(&mut payload).is_err() {
@@ -352,15 +404,20 @@ impl Channels {
         let Some((_, association)) = &mut self.association else { return };
         for channel in &mut self.channels {
             let Ok(mut stream) = association.stream(channel.stream) else { continue };
+            channel.note_acknowledged(stream.buffered_amount().unwrap_or(0));
             while let Some((kind, payload)) = channel.queue.front() {
                 let window = if channel.reliable { RELIABLE_WINDOW } else { LOSSY_WINDOW };
-                if stream.buffered_amount().is_ok_and(|bytes| bytes > window) {
+                // Small messages cost the library far more than their bytes.
+                let handed = channel.handed.len() * ENTRY_BYTES;
+                if channel.handed_bytes + handed > window {
                     break;
                 }
                 if stream.write_sctp(payload, *kind).is_err() {
                     break;
                 }
                 channel.queued_bytes -= payload.len() + ENTRY_BYTES;
+                channel.handed_bytes += payload.len();
+                channel.handed.push_back(payload.len() as u32);
                 channel.queue.pop_front();
             }
         }
@@ -368,6 +425,16 @@ impl Channels {
 }
 
 impl Channel {
+    /// The library still has so many bytes: what it had before them is acknowledged, or given up.
+    fn note_acknowledged(&mut self, left: usize) {
+        while let Some(&first) = self.handed.front()
+            && self.handed_bytes - first as usize >= left
+        {
+            self.handed.pop_front();
+            self.handed_bytes -= first as usize;
+        }
+    }
+
     fn new(stream: u16, open: &Open, is_open: bool) -> Self {
         Self {
             stream,
@@ -376,6 +443,8 @@ impl Channel {
             open: is_open,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            handed: VecDeque::new(),
+            handed_bytes: 0,
         }
     }
 

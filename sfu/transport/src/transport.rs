@@ -60,6 +60,7 @@ pub struct Transport {
     remote: Option<([u8; 32], DtlsRole)>,
     channels: Option<Channels>,
     to_open: Vec<Open>,
+    held: bool,
     outputs: VecDeque<Output>,
     dtls_timeout: Option<Instant>,
     certificate_checked: bool,
@@ -76,6 +77,7 @@ impl Transport {
             remote: None,
             channels: None,
             to_open: Vec::new(),
+            held: false,
             outputs: VecDeque::new(),
             dtls_timeout: None,
             certificate_checked: false,
@@ -105,7 +107,9 @@ impl Transport {
         }
         if let (None, Some(most)) = (&self.channels, remote.max_message_size) {
             let most = if most == 0 { MAX_MESSAGE_BYTES } else { most };
-            self.channels = Some(Channels::new(remote.local_role == DtlsRole::Client, most));
+            let mut channels = Channels::new(remote.local_role == DtlsRole::Client, most);
+            channels.hold(now, self.held);
+            self.channels = Some(channels);
         }
         self.ice.set_credentials(local, &remote.ice.ufrag);
         self.start_dtls(now);
@@ -208,6 +212,20 @@ impl Transport {
         if self.handshake_done && self.dtls.send_application_data(data).is_ok() {
             self.pump(now);
         }
+    }
+
+    /// Lets the peer's messages wait with the peer, or takes them again. Nothing is lost.
+    pub fn hold_messages(&mut self, now: Instant, held: bool) {
+        self.held = held;
+        if let Some(channels) = &mut self.channels {
+            channels.hold(now, held);
+        }
+        self.pump(now);
+    }
+
+    /// Bytes that wait for the peer to take them, on its reliable channels.
+    pub fn queued_bytes(&self) -> usize {
+        self.channels.as_ref().map_or(0, Channels::queued_bytes)
     }
 
     /// Tells the peer that nothing more comes.
@@ -318,3 +336,7 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
