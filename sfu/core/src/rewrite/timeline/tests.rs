@@ -265,7 +265,8 @@ proptest! {
         steps in proptest::collection::vec((any::<u32>(), 0..5000_u64, any::<bool>(), any::<[Option<(u64, u32)>; 2]>()), 1..100),
     ) {
         let (mut now, mut timeline) = (start(), Timeline::new(RATE, FIRST));
-        let mut newest = None::<u32>;
+        // What was sent last, and since when: an older timestamp does not move it.
+        let mut newest = None::<(u32, Instant)>;
         for (at, (timestamp, wait, is_start, reports)) in steps.into_iter().enumerate() {
             now += ms(wait);
             let sequence = 100 + at as u64;
@@ -274,11 +275,13 @@ proptest! {
                 timeline.start(now, sequence, timestamp, from, to);
             }
             let sent = timeline.forward(now, sequence, timestamp).unwrap();
-            if let Some(newest) = newest.filter(|_| is_start) {
-                let step = sent.wrapping_sub(newest) as i32;
-                prop_assert!(step > 0 && step <= (wait as i32 + 1000) * 90 + 90, "{step}");
+            if let Some((newest, since)) = newest.filter(|_| is_start) {
+                let (step, most) = (sent.wrapping_sub(newest) as i32, (now - since).as_millis() as i32 + 1000);
+                prop_assert!(step > 0 && step <= most * 90 + 90, "{step}");
             }
-            newest = timeline.newest();
+            if let Some(sent) = timeline.newest().filter(|sent| newest.is_none_or(|newest| newest.0 != *sent)) {
+                newest = Some((sent, now));
+            }
         }
     }
 }
