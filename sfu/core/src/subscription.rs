@@ -207,8 +207,11 @@ impl Subscription {
             Decision::Wait => Outcome::NotSent,
             Decision::Drop => {
                 let before = self.sequence.next_egress();
-                let is_late = self.sequence.drop(facts.encoding, facts.sequence) != Dropped::Closed
-                    || self.sequence.next_egress() < before;
+                let dropped = self.sequence.drop(facts.encoding, facts.sequence);
+                if let Dropped::Open(number) = dropped {
+                    self.fill(offer, number, way, egress);
+                }
+                let is_late = dropped != Dropped::Closed || self.sequence.next_egress() < before;
                 if let Numbers::Vp8(numbers) = &mut self.numbers
                     && !facts.is_padding
                     && !is_late
@@ -267,7 +270,7 @@ impl Subscription {
         let Some(timestamp) = self.timeline.forward(now, number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
         // Without a retransmission stream the packet may go again under its number, and then without padding.
-        let may_pad = self.rtx_ssrc.is_some() && format.rtx_payload_type.is_some();
+        let may_pad = self.has_rtx(format);
         let fixed = FixedHeader {
             marker,
             payload_type: format.payload_type,
@@ -283,10 +286,46 @@ impl Subscription {
         true
     }
 
+    fn has_rtx(&self, format: PayloadFormat) -> bool {
+        self.rtx_ssrc.is_some() && format.rtx_payload_type.is_some()
+    }
+
+    /// A packet came late that is not for this subscriber, and its number had been left open: the receiver asks for it
+    /// until something comes. Padding comes. Without a retransmission stream nothing does, since the packet itself
+    /// could go under the same number later.
+    fn fill(&mut self, offer: &Offer<'_>, number: u64, way: Way<'_>, egress: &mut Egress) {
+        let Some(format) = self.format(offer.codec).filter(|format| self.has_rtx(*format)) else { return };
+        let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return };
+        self.sequence.fill(number);
+        let fixed = FixedHeader {
+            marker: false,
+            payload_type: format.payload_type,
+            sequence_number: number as u16,
+            timestamp,
+            ssrc: self.ssrc,
+            has_extension: false,
+            has_padding: true,
+        };
+        let plain = Plain {
+            ssrc: self.ssrc,
+            index: number,
+            header: &fixed.to_bytes(),
+            prefix: &[],
+            payload: &[],
+            padding: 1,
+        };
+        if egress.push(way.route, |out| way.srtp.seal_rtp(&plain, out)).is_some() {
+            self.sent.packets = self.sent.packets.wrapping_add(1);
+        }
+    }
+
     /// The packet that has this egress number, if it was sent and may be sent again.
     pub fn source_of(&mut self, now: Instant, sequence_number: u16) -> Option<(u64, u8, u64)> {
         let number = self.sequence.extend_egress(sequence_number);
         let (encoding, ingress) = self.sequence.ingress_of(number)?;
+        if self.sequence.is_open(number) {
+            return None; // it may have just come, and the flush decides whether it is for this subscriber at all
+        }
         self.resends.may(now, number).then_some((number, encoding, ingress))
     }
 
@@ -295,12 +334,8 @@ impl Subscription {
     pub fn resend(&mut self, offer: &Offer<'_>, number: u64, way: Way<'_>, egress: &mut Egress) -> bool {
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
-        let marker = match self.selector.as_ref().and_then(Selector::layer) {
-            Some(layer) => {
-                offer.facts.marker || offer.facts.frame_end && offer.facts.spatial == layer.spatial
-            }
-            None => offer.facts.marker,
-        };
+        let marker =
+            self.selector.as_ref().map_or(offer.facts.marker, |selector| selector.marker_again(&offer.facts));
         let mut fixed = FixedHeader {
             marker,
             payload_type: format.payload_type,
@@ -323,6 +358,15 @@ impl Subscription {
         fixed.payload_type = rtx_payload_type;
         fixed.sequence_number = self.rtx_sequence as u16;
         let original = (number as u16).to_be_bytes();
+        if self.sequence.is_filled(number) {
+            fixed.marker = false;
+            let (index, header) = (self.rtx_sequence, fixed.to_bytes());
+            let plain =
+                Plain { ssrc: rtx_ssrc, index, header: &header, prefix: &original, payload: &[], padding: 0 };
+            let sent = egress.push(way.route, |out| way.srtp.seal_rtp(&plain, out)).is_some();
+            self.rtx_sequence += u64::from(sent);
+            return sent;
+        }
         let sent = self.seal(offer, number, fixed, self.rtx_sequence, &original, way, egress).is_some();
         self.rtx_sequence += u64::from(sent);
         sent

@@ -15,6 +15,12 @@ const HISTORY: u16 = 256;
 /// Nothing was left out.
 const UNCUT: u8 = u8::MAX;
 
+/// Changes of what passes that are remembered, to judge late packets by what passed in their time. A step up may take
+/// two, one for each temporal layer; more within a round trip is rare, and only late packets suffer.
+const MAX_CHANGES: usize = 3;
+
+const LOWEST: Layer = Layer { spatial: 0, temporal: 0 };
+
 /// How the layers of a publication are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -93,13 +99,15 @@ pub struct Selector {
     mode: Mode,
     target: Option<Layer>,
     current: Option<Current>,
-    /// The highest number that went of each encoding, for late packets of one that was left.
-    left_at: [u64; MAX_ENCODINGS],
+    /// Where each encoding was left, for late packets of it.
+    left: [Left; MAX_ENCODINGS],
 }
 
 #[derive(Clone, Debug)]
 struct Current {
     encoding: u8,
+    /// The key frame that this run of the encoding began with; what is older belongs to an earlier run.
+    began: u64,
     highest: u64,
     /// The picture being forwarded, and what was the target as it began: a picture is never cut within.
     timestamp: u32,
@@ -107,11 +115,42 @@ struct Current {
     spatial_cut: u8,
     temporal_cut: u8,
     history: History,
+    /// Newest first.
+    changes: [Change; MAX_CHANGES],
+}
+
+/// Where an encoding was left: the highest number that came of it, and what passed.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    highest: u64,
+    allowed: Layer,
+}
+
+/// What passes changed with a picture.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// The first packet that came of it, and its timestamp: the picture's other packets may have lower numbers. No
+    /// packet is below zero, which is no change.
+    sequence: u64,
+    timestamp: u32,
+    before: Layer,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { highest: 0, allowed: LOWEST }
+    }
+}
+
+impl Default for Change {
+    fn default() -> Self {
+        Self { sequence: 0, timestamp: 0, before: LOWEST }
+    }
 }
 
 impl Selector {
     pub fn new(mode: Mode) -> Self {
-        Self { mode, target: None, current: None, left_at: [0; MAX_ENCODINGS] }
+        Self { mode, target: None, current: None, left: [Left::default(); MAX_ENCODINGS] }
     }
 
     /// What to aim for; `None` pauses at once. Layers beyond what is published mean the best there is.
@@ -166,6 +205,12 @@ impl Selector {
     pub fn select(&mut self, packet: &PacketFacts) -> Decision {
         let Some(target) = self.target else { return self.past(packet) };
         match &mut self.current {
+            Some(current) if current.encoding == packet.encoding && packet.sequence < current.began => {
+                match self.past(packet) {
+                    Decision::Wait => Decision::Drop,
+                    decision => decision,
+                }
+            }
             Some(current) if current.encoding == packet.encoding => {
                 let target = match self.mode {
                     Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },
@@ -174,6 +219,16 @@ impl Selector {
                 current.select(packet, target)
             }
             _ => self.begin(packet, target),
+        }
+    }
+
+    /// The marker bit of a packet that is sent again.
+    pub fn marker_again(&self, packet: &PacketFacts) -> bool {
+        match &self.current {
+            Some(current) if current.encoding == packet.encoding && packet.sequence >= current.began => {
+                current.marker_then(packet)
+            }
+            _ => packet.marker,
         }
     }
 
@@ -201,12 +256,14 @@ impl Selector {
         };
         let mut current = Current {
             encoding: packet.encoding,
+            began: packet.sequence,
             highest: packet.sequence,
             timestamp: packet.timestamp,
             target,
             spatial_cut: UNCUT,
             temporal_cut: UNCUT,
             history: History::default(),
+            changes: [Change::default(); MAX_CHANGES],
         };
         let decision = match current.judge(packet) {
             true => Decision::Start { marker: current.marker(packet) },
@@ -219,15 +276,20 @@ impl Selector {
     }
 
     fn leave(&mut self, current: &Current) {
-        if let Some(left_at) = self.left_at.get_mut(usize::from(current.encoding)) {
-            *left_at = current.highest;
+        if let Some(left) = self.left.get_mut(usize::from(current.encoding)) {
+            *left = Left { highest: current.highest, allowed: current.allowed() };
         }
     }
 
     /// A packet that came after its encoding was left may still fill its place.
     fn past(&self, packet: &PacketFacts) -> Decision {
-        match self.left_at.get(usize::from(packet.encoding)) {
-            Some(&left_at) if packet.sequence <= left_at && !packet.is_padding => {
+        match self.left.get(usize::from(packet.encoding)) {
+            Some(left)
+                if packet.sequence <= left.highest
+                    && packet.spatial <= left.allowed.spatial
+                    && packet.temporal <= left.allowed.temporal
+                    && !packet.is_padding =>
+            {
                 Decision::Forward { marker: packet.marker }
             }
             _ => Decision::Wait,
@@ -240,7 +302,7 @@ impl Current {
     fn select(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
         if packet.sequence <= self.highest {
             return match !packet.is_padding && self.would_pass(packet) {
-                true => Decision::Forward { marker: self.marker(packet) },
+                true => Decision::Forward { marker: self.marker_then(packet) },
                 false => Decision::Drop,
             };
         }
@@ -248,6 +310,7 @@ impl Current {
         if packet.is_padding {
             return Decision::Drop;
         }
+        let before = self.allowed();
         if packet.key_frame_start {
             (self.spatial_cut, self.temporal_cut) = (UNCUT, UNCUT);
             self.history = History::default();
@@ -255,7 +318,13 @@ impl Current {
         } else if packet.timestamp != self.timestamp {
             (self.timestamp, self.target) = (packet.timestamp, target);
         }
-        match self.judge(packet) {
+        let passes = self.judge(packet);
+        if self.allowed() != before {
+            self.changes.rotate_right(1);
+            let (sequence, timestamp) = (packet.sequence, packet.timestamp);
+            self.changes[0] = Change { sequence, timestamp, before };
+        }
+        match passes {
             true => Decision::Forward { marker: self.marker(packet) },
             false => Decision::Drop,
         }
@@ -293,15 +362,21 @@ impl Current {
         passes
     }
 
-    /// As [`Self::judge`] would find for a late packet, which changes nothing.
+    /// As [`Self::judge`] would have found for a late packet in its time; changes nothing. Of a picture either all
+    /// packets pass or none: what passes now may not have passed then.
     fn would_pass(&self, packet: &PacketFacts) -> bool {
-        packet.spatial <= self.allowed_spatial()
-            && match &packet.references {
-                Some(references) => {
-                    packet.temporal <= self.target.temporal && !self.history.is_dropped(references.frame)
-                }
-                None => packet.temporal <= self.allowed().temporal,
-            }
+        let allowed = self.allowed_then(packet);
+        packet.spatial <= allowed.spatial
+            && packet.temporal <= allowed.temporal
+            && packet.references.is_none_or(|references| !self.history.is_dropped(references.frame))
+    }
+
+    /// What passed when a late packet's picture was forwarded.
+    fn allowed_then(&self, packet: &PacketFacts) -> Layer {
+        let is_past =
+            |change: &&Change| packet.sequence < change.sequence && packet.timestamp != change.timestamp;
+        let change = self.changes.iter().take_while(is_past).last();
+        change.map_or_else(|| self.allowed(), |change| change.before)
     }
 
     fn allowed_spatial(&self) -> u8 {
@@ -318,6 +393,11 @@ impl Current {
     /// Whether the picture ends here for this receiver: the highest layer that passes may not be the highest sent.
     fn marker(&self, packet: &PacketFacts) -> bool {
         packet.marker || packet.frame_end && packet.spatial == self.allowed_spatial()
+    }
+
+    /// As [`Self::marker`], of a late packet or one that goes again.
+    fn marker_then(&self, packet: &PacketFacts) -> bool {
+        packet.marker || packet.frame_end && packet.spatial == self.allowed_then(packet).spatial
     }
 }
 

@@ -13,6 +13,10 @@ const WINDOW: u64 = 1024;
 /// is missing.
 const MAX_GAP: u64 = WINDOW - 1;
 
+/// Places filled with padding that are remembered, in case the padding is asked for again. Each needs a loss upstream,
+/// so on most lines there is none, and two pictures' worth on the worst. Each costs 8 bytes.
+const MAX_FILLED: usize = 64;
+
 /// In place of an encoding: numbers that no ingress packet has.
 const NOBODY: u8 = u8::MAX;
 
@@ -52,6 +56,8 @@ pub struct SequenceMap {
     highest: [u64; weir_units::media::MAX_ENCODINGS],
     /// The places left open within [`WINDOW`], by egress number.
     open: [u64; WINDOW as usize / 64],
+    /// The places that padding fills, oldest first. Bound: [`MAX_FILLED`]; no memory until there is one.
+    filled: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +93,7 @@ impl SequenceMap {
             past: VecDeque::new(),
             highest: [0; weir_units::media::MAX_ENCODINGS],
             open: [0; WINDOW as usize / 64],
+            filled: Vec::new(),
         }
     }
 
@@ -171,7 +178,7 @@ impl SequenceMap {
 
     /// Bytes of memory owned, beside the value itself.
     pub fn memory(&self) -> usize {
-        self.past.capacity() * size_of::<Past>()
+        self.past.capacity() * size_of::<Past>() + self.filled.capacity() * size_of::<u64>()
     }
 
     /// Goes on to a packet in order of the present encoding, leaving the places of those missing before it open.
@@ -195,11 +202,31 @@ impl SequenceMap {
         *word = *word & !(1 << (bit % 64)) | u64::from(is_open) << (bit % 64);
     }
 
+    /// Padding goes in the place of a packet that was dropped late: [`Dropped::Open`].
+    pub fn fill(&mut self, egress: u64) {
+        if self.filled.len() == MAX_FILLED {
+            self.filled.remove(0);
+        }
+        self.filled.push(egress);
+    }
+
+    /// Whether padding went under this number, and no packet that the ring may hold.
+    pub fn is_filled(&self, egress: u64) -> bool {
+        self.filled.contains(&egress)
+    }
+
+    /// Whether nothing went under this number yet, though something may.
+    pub fn is_open(&self, egress: u64) -> bool {
+        let bit = egress % WINDOW;
+        egress < self.next_egress()
+            && self.next_egress() - egress <= WINDOW
+            && self.open[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+    }
+
     /// The open place of a late packet, which closes it.
     fn take_place(&mut self, encoding: u8, ingress: u64) -> Option<u64> {
         let egress = self.place_of(encoding, ingress)?;
-        let bit = egress % WINDOW;
-        if self.next_egress() - egress > WINDOW || self.open[(bit / 64) as usize] >> (bit % 64) & 1 == 0 {
+        if !self.is_open(egress) {
             return None;
         }
         self.set_open(egress, false);
