@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may unwrap; clippy takes the helpers of these for other code")]
 
 mod audio;
+mod chaos;
 mod common;
 mod crowd;
 mod egress;

@@ -162,6 +162,7 @@ fn a_structure_that_is_repaired_late_does_not_replace_the_one_in_use() {
     let mut stage = Stage::new(27);
     let publisher = stage.join();
     let publication = stage.publish(publisher, Shape::av1_svc());
+    stage.source(publication).changes_structure = true;
     let subscriber = stage.join();
     let subscription = stage.subscribe(subscriber, publication);
     stage.wish(subscription, 0, 1);

@@ -16,6 +16,7 @@ use super::receiver::{Received, Receiver};
 pub struct Frame {
     pub id: FrameId,
     pub temporal: u8,
+    pub is_key: bool,
     pub timestamp: u32,
     pub captured: u64,
     /// When its last packet came.
@@ -51,7 +52,8 @@ impl Playback {
         let mut parts: Vec<(u64, &Received)> = Vec::new();
         for (number, packet) in &receiver.packets {
             if let Some((before, last)) = parts.last() {
-                playback.missing.extend(before + 1..*number);
+                let between = before + 1..*number;
+                playback.missing.extend(between.filter(|number| !receiver.fillers.contains(number)));
                 if last.body.frame != packet.body.frame {
                     playback.finish(&parts, &mut decoded);
                     parts.clear();
@@ -81,7 +83,10 @@ impl Playback {
         for (number, packet) in parts {
             let place = u64::from(packet.body.index) - u64::from(body.index).min(packet.body.index.into());
             if *number != first_number + place {
-                self.faults.push(format!("the packets of {id:?} stand out of order"));
+                let places: Vec<_> =
+                    parts.iter().map(|(number, packet)| (*number, packet.body.index)).collect();
+                self.faults.push(format!("the packets of {id:?} stand out of order: {places:?}"));
+                break;
             }
             if packet.timestamp != first.timestamp {
                 self.faults.push(format!("{id:?} has several timestamps"));
@@ -111,6 +116,7 @@ impl Playback {
         self.frames.push(Frame {
             id,
             temporal: body.temporal,
+            is_key: body.is_key,
             timestamp: first.timestamp,
             captured: body.captured,
             at: parts.iter().map(|(_, packet)| packet.at).max().expect("one at least"),
@@ -156,7 +162,8 @@ impl Playback {
             {
                 fault("base layer indexes do not go on by one")
             }
-            Codec::Vp9 if numbers_step.is_some_and(|step| step == 0 || step > 0x3fff) => {
+            // A source that starts over is known by its key frame.
+            Codec::Vp9 if !b.is_key && numbers_step.is_some_and(|step| step == 0 || step > 0x3fff) => {
                 fault("picture ids go back")
             }
             _ => None,

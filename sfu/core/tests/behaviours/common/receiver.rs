@@ -1,6 +1,6 @@
 //! What a subscriber receives of one publication: it keeps everything, and asks again for what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use weir_rtp::extension;
@@ -43,6 +43,8 @@ pub struct Receiver {
     pub nacks: bool,
     /// By extended sequence number.
     pub packets: BTreeMap<u64, Received>,
+    /// Numbers under which nothing but padding came.
+    pub fillers: BTreeSet<u64>,
     missing: BTreeMap<u64, (u32, Instant)>,
     /// Numbers asked for, repeats counted.
     pub requested: u64,
@@ -74,6 +76,7 @@ impl Receiver {
             rtx_ssrc: shape.is_video().then_some(ssrc + 1),
             nacks: true,
             packets: BTreeMap::new(),
+            fillers: BTreeSet::new(),
             missing: BTreeMap::new(),
             requested: 0,
             duplicates: 0,
@@ -137,6 +140,10 @@ impl Receiver {
             return;
         }
         self.missing.remove(&index);
+        if payload.is_empty() {
+            self.fillers.insert(index);
+            return;
+        }
         self.repairs += u64::from(is_repair);
         let dependency = extension::find(&header, packet, 13).map_or(&[][..], |range| range.of(packet));
         if self.codec == Codec::Red {

@@ -154,6 +154,8 @@ pub struct Source {
     pictures: u64,
     /// Nothing is captured.
     pub is_paused: bool,
+    /// Every key frame comes with a template structure of its own, where there is one.
+    pub changes_structure: bool,
     /// How loud the audio is, in -dBov.
     pub level: u8,
 }
@@ -192,7 +194,18 @@ impl Source {
                 nacked: Vec::new(),
             })
             .collect();
-        Self { id, shape, mid, streams, next, began, pictures: 0, is_paused: false, level: 20 }
+        Self {
+            id,
+            shape,
+            mid,
+            streams,
+            next,
+            began,
+            pictures: 0,
+            is_paused: false,
+            changes_structure: false,
+            level: 20,
+        }
     }
 
     /// What the focus is told of it.
@@ -262,7 +275,8 @@ impl Source {
         let (shape, stream) = (&self.shape, &mut self.streams[at]);
         let is_key = stream.wants_key && shape.is_video();
         stream.since_key = if is_key { 0 } else { stream.since_key + 1 };
-        stream.first_template = (stream.first_template + 6 * u8::from(is_key)) % 60;
+        let moves = is_key && self.changes_structure;
+        stream.first_template = (stream.first_template + 6 * u8::from(moves)) % 60;
         let temporal = match shape.temporal_layers {
             3 => [0, 2, 1, 2][stream.since_key as usize % 4],
             2 => (stream.since_key % 2) as u8,
