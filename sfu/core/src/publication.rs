@@ -152,10 +152,13 @@ impl EncodingState {
         self.structure = None;
     }
 
-    /// The number of a packet that a retransmission names by its 16 bits: the nearest to the latest.
+    /// The number of a packet that a retransmission names by its 16 bits: the nearest to the latest. `None` when it is
+    /// ahead of the latest or from before the present SSRC: a straggler of the stream before it names numbers that mean
+    /// nothing here, and one taken for the newest would make everything else too old.
     pub fn extend(&self, sequence_number: u16) -> Option<u64> {
         let latest = self.ring.latest()?;
         let distance = sequence_number.wrapping_sub(latest as u16) as i16;
-        latest.checked_add_signed(i64::from(distance))
+        let sequence = latest.checked_add_signed(i64::from(distance))?;
+        (self.base..=latest).contains(&sequence).then_some(sequence)
     }
 }
