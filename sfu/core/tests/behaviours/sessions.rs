@@ -305,3 +305,25 @@ fn two_who_join_see_each_other_and_hear_reports() {
         assert!(names.len() >= 4);
     }
 }
+
+#[test]
+fn a_straggler_of_the_old_source_does_not_stop_the_new_one() {
+    let mut stage = Stage::new(73);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    stage.source(publication).streams[0].sequence = 30_000;
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    let client = &mut stage.clients[publisher];
+    let (_, egress) = client.srtp.as_ref().unwrap();
+    let repair = client.sources[0].resend(0, 30_050, egress, &mut client.transport).unwrap();
+    let route = client.route;
+    stage.source(publication).restart(0, 0x7777_1000); // its numbers are lower
+    stage.run(secs(1));
+    stage.send_from(route, repair);
+    stage.run(secs(3));
+    let playback = stage.playback(subscription);
+    playback.assert_seamless();
+    assert!(playback.frames.last().unwrap().at > stage.now - ms(100));
+}
