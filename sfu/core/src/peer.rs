@@ -46,6 +46,8 @@ pub(crate) struct Peer {
     pub publications: Vec<u32>,
     /// The subscription behind each SSRC that we send, RTX included, sorted by SSRC.
     pub senders: Vec<(u32, u32)>,
+    /// The subscriptions that something was sent on: those to report on. Most m-lines of a large call are silent.
+    pub reported: Vec<u32>,
     pub arrivals: ArrivalLog,
     /// Our SSRC in RTCP to this peer.
     pub local_ssrc: u32,

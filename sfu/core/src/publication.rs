@@ -27,6 +27,10 @@ pub(crate) struct Publication {
     pub started: bool,
     /// What was last told to the control plane as wanted; bit n is spatial layer n.
     pub layers_wanted: u8,
+    /// Which encodings flowed when that was last looked at; bit n is encoding n. What subscribers aim for follows it.
+    pub flowing: u8,
+    /// When to look at it again, though nothing else happens.
+    pub next_look: Option<Instant>,
 }
 
 /// One RTP stream of a publication.
@@ -78,6 +82,8 @@ impl Publication {
             subscribers: Vec::new(),
             started: false,
             layers_wanted: 0,
+            flowing: 0,
+            next_look: None,
         }
     }
 
@@ -102,6 +108,13 @@ impl Publication {
     pub fn is_layered(&self) -> bool {
         self.encodings.len() == 1
             && self.media.formats.iter().any(|format| matches!(format.codec, Codec::Vp9 | Codec::Av1))
+    }
+
+    /// Notes which encodings flow. Says whether that changed.
+    pub fn look_at_layers(&mut self, now: Instant) -> bool {
+        let active = self.encodings.iter().map(|encoding| encoding.activity.is_active(now));
+        let flowing = active.enumerate().fold(0, |bits, (at, is_active)| bits | u8::from(is_active) << at);
+        std::mem::replace(&mut self.flowing, flowing) != flowing
     }
 
     /// Which encoding an unknown SSRC is, by its RID; the only one there is needs none.

@@ -80,6 +80,7 @@ impl Shard {
             extensions: Default::default(),
             publications: Vec::new(),
             senders: Vec::new(),
+            reported: Vec::new(),
             arrivals: ArrivalLog::new(now),
             local_ssrc: self.rng.random(),
             round_trip: None,
@@ -240,7 +241,9 @@ impl Shard {
     fn remove_subscription(&mut self, index: u32) {
         let gone = self.model.subscriptions.remove(index as usize);
         self.model.subscription_ids.remove(&gone.id);
-        self.model.peers[gone.peer as usize].senders.retain(|(_, subscription)| *subscription != index);
+        let peer = &mut self.model.peers[gone.peer as usize];
+        peer.senders.retain(|(_, subscription)| *subscription != index);
+        peer.reported.retain(|subscription| *subscription != index);
     }
 
     /// Which layers anybody wants: all up to the highest that an enabled subscription asks for.

@@ -43,21 +43,27 @@ impl Shard {
                 if self.cursor.subscriber == 0 {
                     plan_padding(publication, group);
                 }
-                while let Some(&subscription) = publication.subscribers.get(self.cursor.subscriber) {
+                while let Some(&at) = publication.subscribers.get(self.cursor.subscriber) {
                     if !self.out.egress.has_room_for(room) && !self.out.egress.is_empty() {
                         return true;
                     }
                     self.cursor.subscriber += 1;
-                    let subscription = &mut self.model.subscriptions[subscription as usize];
-                    let peer = &self.model.peers[subscription.peer as usize];
-                    if let Some(way) = peer.way() {
-                        forward_group(now, publication, group, subscription, way, &mut self.out);
+                    let subscription = &mut self.model.subscriptions[at as usize];
+                    let peer = &mut self.model.peers[subscription.peer as usize];
+                    let Some(way) = peer.way() else { continue };
+                    let had_started = subscription.started;
+                    forward_group(now, publication, group, subscription, way, &mut self.out);
+                    if subscription.started && !had_started {
+                        peer.reported.push(at);
                     }
+                    let wish = subscription.wants_key_frame();
+                    self.cursor.wishes |= wish.map_or(0, |encoding| 1 << encoding);
                 }
                 self.cursor.subscriber = 0;
             }
             self.cursor.group += len;
-            self.note_key_frame_wishes(now, index);
+            let wishes = std::mem::take(&mut self.cursor.wishes);
+            self.wish_for_key_frames(now, index, wishes);
         }
         self.pending.clear();
         self.cursor = Cursor::default();
@@ -73,9 +79,14 @@ impl Shard {
         let source = subscription.publication;
         if publication.is_video()
             && subscription.wish.enabled
-            && let Some(way) = model.peers[subscription.peer as usize].way()
+            && let peer = &mut model.peers[subscription.peer as usize]
+            && let Some(way) = peer.way()
         {
+            let had_started = subscription.started;
             replay(now, publication, subscription, way, out);
+            if subscription.started && !had_started {
+                peer.reported.push(index);
+            }
             self.note_key_frame_wishes(now, source);
         }
     }
@@ -106,37 +117,59 @@ impl Shard {
 
     /// What the subscription aims for, given what it wishes and what is being sent.
     pub(super) fn retarget(&mut self, now: Instant, index: u32) {
-        let subscription = &mut self.model.subscriptions[index as usize];
-        let publication = &self.model.publications[subscription.publication as usize];
-        let granted = crate::allocation::granted(&subscription.wish);
-        subscription.set_target(granted.map(|layer| publication.reachable(now, layer)));
+        self.look_at_layers(now, self.model.subscriptions[index as usize].publication);
+        self.model.aim(index);
+    }
+
+    /// Looks at which encodings still flow, and moves subscribers off those that don't.
+    fn look_at_layers(&mut self, now: Instant, index: u32) {
+        let Model { publications, .. } = &mut self.model;
+        let publication = &mut publications[index as usize];
+        if publication.encodings.len() > 1 && publication.look_at_layers(now) {
+            for at in 0..publication.subscribers.len() {
+                let subscription = self.model.publications[index as usize].subscribers[at];
+                self.model.aim(subscription);
+            }
+        }
     }
 
     /// Asks for the key frames that subscribers of the publication wait for.
     pub(super) fn note_key_frame_wishes(&mut self, now: Instant, index: u32) {
-        let Self { model, .. } = self;
-        let Some(publication) = model.publications.get_mut(index as usize) else { return };
+        let Model { publications, subscriptions, peers, .. } = &self.model;
+        let Some(publication) = publications.get(index as usize) else { return };
+        // One that was never sent has nobody to ask.
+        if !publication.is_video() || publication.encodings.iter().all(|encoding| encoding.ssrc.is_none()) {
+            return;
+        }
+        let mut wishes = 0;
+        for subscription in &publication.subscribers {
+            let subscription = &subscriptions[*subscription as usize];
+            if let Some(encoding) = subscription.wants_key_frame()
+                && peers[subscription.peer as usize].is_connected()
+            {
+                wishes |= 1 << encoding;
+            }
+        }
+        self.wish_for_key_frames(now, index, wishes);
+    }
+
+    /// Asks for key frames of the encodings whose bits are set.
+    fn wish_for_key_frames(&mut self, now: Instant, index: u32, wishes: u8) {
+        let Some(publication) = self.model.publications.get_mut(index as usize) else { return };
         if !publication.is_video() || publication.muted {
             return;
         }
-        for subscription in &publication.subscribers {
-            let subscription = &model.subscriptions[*subscription as usize];
-            if let Some(encoding) = subscription.wants_key_frame()
-                && let Some(encoding) = publication.encodings.get_mut(usize::from(encoding))
-                && model.peers[subscription.peer as usize].is_connected()
-            {
+        for (at, encoding) in publication.encodings.iter_mut().enumerate() {
+            if wishes >> at & 1 == 1 {
                 encoding.key_frames.want(now);
             }
         }
         self.request_key_frames(now, index);
     }
 
-    /// Looks at which encodings still flow, and moves subscribers off those that don't.
+    /// What is to be looked at now and then: which encodings flow, and who waits for a key frame.
     pub(super) fn check_layers(&mut self, now: Instant, index: u32) {
-        for at in 0..self.model.publications[index as usize].subscribers.len() {
-            let subscription = self.model.publications[index as usize].subscribers[at];
-            self.retarget(now, subscription);
-        }
+        self.look_at_layers(now, index);
         self.note_key_frame_wishes(now, index);
     }
 
@@ -168,6 +201,16 @@ impl Shard {
 /// of the request's own size.
 const MAX_RESENDS: usize = 256;
 
+impl Model {
+    /// Sets what a subscription aims for, given what it wishes and what flows.
+    fn aim(&mut self, index: u32) {
+        let subscription = &mut self.subscriptions[index as usize];
+        let publication = &self.publications[subscription.publication as usize];
+        let granted = crate::allocation::granted(&subscription.wish);
+        subscription.set_target(granted.map(|layer| publication.reachable(layer)));
+    }
+}
+
 impl Publication {
     /// A packet from the ring, with what selecting it needs.
     pub(super) fn offer(&self, encoding: u8, sequence: u64, padding: u8) -> Option<Offer<'_>> {
@@ -187,15 +230,15 @@ impl Publication {
 
     /// The layer nearest to the wanted one that is being sent: the best below it, else the least above it, else
     /// itself, since a publisher may begin at any time.
-    fn reachable(&self, now: Instant, wanted: Layer) -> Layer {
+    fn reachable(&self, wanted: Layer) -> Layer {
         if self.is_layered() || self.encodings.len() < 2 {
             return wanted;
         }
         let top = self.encodings.len() - 1;
         let wanted_index = usize::from(wanted.spatial).min(top);
-        let active = |at: &usize| self.encodings[*at].activity.is_active(now);
-        let below = (0..=wanted_index).rev().find(active);
-        let above = (wanted_index + 1..=top).find(active);
+        let flows = |at: &usize| self.flowing >> at & 1 == 1;
+        let below = (0..=wanted_index).rev().find(flows);
+        let above = (wanted_index + 1..=top).find(flows);
         Layer { spatial: below.or(above).unwrap_or(wanted_index) as u8, ..wanted }
     }
 }

@@ -128,6 +128,8 @@ struct Cursor {
     group: usize,
     /// Which of its subscribers is next.
     subscriber: usize,
+    /// Of which of its encodings those before wait for a key frame; bit n is encoding n.
+    wishes: u8,
 }
 
 impl Shard {

@@ -63,12 +63,10 @@ impl Shard {
     fn send_sender_reports(&mut self, now: Instant, index: u32) {
         let mut reports = [(0, SenderInfo::default()); MAX_SENDER_REPORTS];
         let mut count = 0;
-        for at in 0..self.model.peers[index as usize].senders.len() {
-            let (ssrc, subscription) = self.model.peers[index as usize].senders[at];
+        for at in 0..self.model.peers[index as usize].reported.len() {
+            let subscription = self.model.peers[index as usize].reported[at];
             let subscription = &mut self.model.subscriptions[subscription as usize];
-            if subscription.ssrc() != ssrc {
-                continue;
-            }
+            let ssrc = subscription.ssrc();
             let publication = &self.model.publications[subscription.publication as usize];
             let Some(info) = sender_info(now, subscription, publication) else { continue };
             subscription.on_reported(now, compact_ntp(info.ntp));

@@ -112,11 +112,15 @@ impl Shard {
 
     fn handle_publication_timeout(&mut self, now: Instant, peer: u32, index: u32) -> Instant {
         let mut next = now + QUALITY_INTERVAL;
-        let publication = &self.model.publications[index as usize];
+        let publication = &mut self.model.publications[index as usize];
         let is_watched = publication.is_video() && !publication.subscribers.is_empty() && !publication.muted;
         if is_watched {
-            self.check_layers(now, index);
-            next = now + LAYER_CHECK_INTERVAL;
+            let look_at = publication.next_look.filter(|at| *at > now);
+            next = look_at.unwrap_or(now + LAYER_CHECK_INTERVAL);
+            if look_at.is_none() {
+                publication.next_look = Some(next);
+                self.check_layers(now, index);
+            }
         }
         for encoding in 0..self.model.publications[index as usize].encodings.len() {
             self.nack_due(now, peer, index, encoding as u8);
