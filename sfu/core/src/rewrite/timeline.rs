@@ -174,8 +174,11 @@ impl Timeline {
         from.rtp.wrapping_add(ticks as u32).wrapping_add(timestamp.wrapping_sub(to.rtp))
     }
 
+    /// In 64 bits, and no division but by a constant: several are needed for every packet.
     fn ticks(&self, duration: Duration) -> u64 {
-        u64::try_from(duration.as_micros() * u128::from(self.clock_rate) / 1_000_000).unwrap_or(u64::MAX >> 2)
+        let rate = u64::from(self.clock_rate);
+        let fraction = u64::from(duration.subsec_micros()) * rate / 1_000_000;
+        duration.as_secs().saturating_mul(rate).saturating_add(fraction).min(u64::MAX >> 2)
     }
 }
 
