@@ -28,14 +28,15 @@ const STRAGGLERS: Duration = Duration::from_millis(500);
 pub(crate) struct Peer {
     pub id: PeerId,
     pub conference: u32,
-    pub transport: Transport,
+    /// Boxed, as is all that is large and not used for every packet: what forwarding touches should lie close together.
+    pub transport: Box<Transport>,
     /// Where media goes: the path that the peer nominated, or the one its own media shows it to have chosen.
     pub route: Option<Route>,
     /// When ICE last chose another path.
     pub route_chosen: Option<Instant>,
     /// Its addresses in the routing table; the one last checked comes last.
     pub routes: Vec<Route>,
-    pub srtp_in: Option<SrtpIngress>,
+    pub srtp_in: Option<Box<SrtpIngress>>,
     pub srtp_out: Option<SrtpEgress>,
     /// The m-lines the peer sends on, to bind SSRCs that were not announced.
     pub lines: Vec<Line>,
@@ -48,7 +49,7 @@ pub(crate) struct Peer {
     pub senders: Vec<(u32, u32)>,
     /// The subscriptions that something was sent on: those to report on. Most m-lines of a large call are silent.
     pub reported: Vec<u32>,
-    pub arrivals: ArrivalLog,
+    pub arrivals: Box<ArrivalLog>,
     /// Our SSRC in RTCP to this peer.
     pub local_ssrc: u32,
     pub round_trip: Option<Duration>,

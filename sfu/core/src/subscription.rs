@@ -43,6 +43,8 @@ pub(crate) struct Subscription {
     ssrc: u32,
     rtx_ssrc: Option<u32>,
     formats: Vec<PayloadFormat>,
+    /// The first of them, which nearly all packets have, at hand.
+    first_format: Option<PayloadFormat>,
     dependency_descriptor_id: Option<u8>,
     /// Video has layers to select from; audio goes as it comes.
     selector: Option<Selector>,
@@ -73,8 +75,8 @@ pub(crate) struct Sent {
 /// Numbers inside the payload or an extension that must go on across switches.
 enum Numbers {
     None,
-    Vp8(Box<Vp8Numbers>),
-    Frames(Box<FrameNumbers>),
+    Vp8(Vp8Numbers),
+    Frames(FrameNumbers),
 }
 
 /// A packet of the publication, with what selecting it needs.
@@ -119,8 +121,8 @@ impl Subscription {
             Mode::Simulcast { encodings: source.encodings.len() as u8 }
         };
         let numbers = match source.media.formats.first().map(|format| format.codec) {
-            Some(Codec::Vp8) => Numbers::Vp8(Box::default()),
-            Some(Codec::Av1 | Codec::Vp9) => Numbers::Frames(Box::default()),
+            Some(Codec::Vp8) => Numbers::Vp8(Vp8Numbers::default()),
+            Some(Codec::Av1 | Codec::Vp9) => Numbers::Frames(FrameNumbers::default()),
             _ => Numbers::None,
         };
         let clock_rate = media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
@@ -136,6 +138,7 @@ impl Subscription {
             ssrc: media.ssrc,
             rtx_ssrc: media.rtx_ssrc,
             dependency_descriptor_id: media.extensions.dependency_descriptor,
+            first_format: media.formats.first().copied(),
             formats: media.formats,
             selector: (media.kind == MediaKind::Video).then(|| Selector::new(mode)),
             restart: true,
@@ -433,6 +436,9 @@ impl Subscription {
 
     /// What the subscriber takes this codec as. RED towards one that has none goes as the Opus inside.
     fn format(&self, codec: Codec) -> Option<PayloadFormat> {
+        if self.first_format.is_some_and(|format| format.codec == codec) {
+            return self.first_format;
+        }
         let find = |codec| self.formats.iter().find(|format| format.codec == codec).copied();
         find(codec).or_else(|| if codec == Codec::Red { find(Codec::Opus) } else { None })
     }

@@ -69,7 +69,7 @@ impl Shard {
         let peer = self.model.peers.insert(Peer {
             id,
             conference,
-            transport: Transport::new(&self.context, local, now),
+            transport: Box::new(Transport::new(&self.context, local, now)),
             route: None,
             route_chosen: None,
             routes: Vec::new(),
@@ -81,7 +81,7 @@ impl Shard {
             publications: Vec::new(),
             senders: Vec::new(),
             reported: Vec::new(),
-            arrivals: ArrivalLog::new(now),
+            arrivals: Box::new(ArrivalLog::new(now)),
             local_ssrc: self.rng.random(),
             round_trip: None,
             line: LineWindow::default(),

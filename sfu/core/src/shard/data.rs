@@ -24,7 +24,7 @@ impl Shard {
                 Output::RouteSelected(route) => peer.choose_route(now, route),
                 Output::Connected(keys) => {
                     let (ingress, egress) = keys.into_contexts();
-                    (peer.srtp_in, peer.srtp_out) = (Some(ingress), Some(egress));
+                    (peer.srtp_in, peer.srtp_out) = (Some(Box::new(ingress)), Some(egress));
                     connected = true;
                 }
                 Output::DtlsFailed => self.lose_peer(index, PeerLostReason::Dtls),

@@ -7,7 +7,8 @@ use super::keys::{Profile, Session};
 pub struct SrtpEgress {
     profile: Profile,
     rtp: Cipher,
-    rtcp: Cipher,
+    /// Boxed: it is needed once a second, and the other for every packet.
+    rtcp: Box<Cipher>,
     rtcp_index: u32,
 }
 
@@ -30,7 +31,7 @@ impl SrtpEgress {
         Self {
             profile: session.profile,
             rtp: Cipher::new(session.profile, &session.rtp),
-            rtcp: Cipher::new(session.profile, &session.rtcp),
+            rtcp: Box::new(Cipher::new(session.profile, &session.rtcp)),
             rtcp_index: 0,
         }
     }
