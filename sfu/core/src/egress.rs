@@ -13,6 +13,11 @@ use weir_transport::Route;
 pub const ARENA_BYTES: usize = 512 * 1024;
 /// Runs the arena holds: as many as it holds of the largest datagrams, so that in general bytes are the bound.
 pub const MAX_RUNS: usize = 352;
+/// So much is worth a system call: then it is sent, while the nearer caches still hold it. More would save little of
+/// the call and lose the cache to what the kernel writes meanwhile.
+const BATCH_BYTES: usize = 96 * 1024;
+/// The same in runs: what one `sendmmsg` of the shell takes.
+const BATCH_RUNS: usize = 64;
 /// The most datagrams in a run: the kernel's `UDP_MAX_SEGMENTS` was 64 before Linux 6.9.
 pub const MAX_SEGMENTS: usize = 64;
 /// The most bytes in a run: an IPv4 datagram's payload, with room for headers.
@@ -52,6 +57,11 @@ impl Egress {
     /// Whether `datagrams` more surely fit, though each be of the largest size and a run of its own.
     pub fn has_room_for(&self, datagrams: usize) -> bool {
         self.runs.len() + datagrams <= MAX_RUNS && self.used + datagrams * MAX_DATAGRAM <= ARENA_BYTES
+    }
+
+    /// Whether it is time to send, though more would fit.
+    pub fn is_worth_sending(&self) -> bool {
+        self.used >= BATCH_BYTES || self.runs.len() >= BATCH_RUNS
     }
 
     /// Lets `write` fill the next datagram, which joins the last run if it can. `write` gets [`MAX_DATAGRAM`] bytes

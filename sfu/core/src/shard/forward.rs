@@ -44,7 +44,8 @@ impl Shard {
                     plan_padding(publication, group);
                 }
                 while let Some(&at) = publication.subscribers.get(self.cursor.subscriber) {
-                    if !self.out.egress.has_room_for(room) && !self.out.egress.is_empty() {
+                    let egress = &self.out.egress;
+                    if egress.is_worth_sending() || !egress.has_room_for(room) && !egress.is_empty() {
                         return true;
                     }
                     self.cursor.subscriber += 1;
