@@ -407,7 +407,8 @@ impl Subscription {
                     let source = offer.packet.dependency_descriptor;
                     let descriptor = descriptor.get_mut(..source.len())?;
                     descriptor.copy_from_slice(source);
-                    descriptor[..MANDATORY_FIELDS].copy_from_slice(&numbers.forward(number, source)?);
+                    let fields = numbers.forward(number, source)?;
+                    descriptor[..MANDATORY_FIELDS].copy_from_slice(&fields);
                     let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
                     fixed.has_extension = writer.push(id, descriptor);
                     if fixed.has_extension {

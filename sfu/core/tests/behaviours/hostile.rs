@@ -117,6 +117,39 @@ fn an_ssrc_that_belongs_to_nothing_is_counted_and_remembered_by_nobody() {
     assert_eq!(stage.shard.stats().publications, 2);
 }
 
+/// It ended the shard's thread, and with it every conference there.
+#[test]
+fn a_dependency_descriptor_that_is_cut_short_costs_its_packet_alone() {
+    let mut stage = Stage::new(92);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::av1_svc());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    let route = stage.clients[publisher].route;
+    let stream = &stage.clients[publisher].sources[0].streams[0];
+    let (ssrc, next) = (stream.ssrc, stream.sequence);
+    let payload_type = stage.clients[publisher].sources[0].media().formats[0].payload_type;
+    for len in [1, 2] {
+        let rtp = Rtp {
+            ssrc,
+            payload_type,
+            index: next + 20 + len,
+            timestamp: 7,
+            marker: true,
+            extensions: vec![(13, vec![0xc0; len as usize])],
+            padding: 0,
+        };
+        let (_, egress) = stage.clients[publisher].srtp.as_ref().unwrap();
+        let packet = rtp.seal(egress, &[], &[0x10, 0x0a, 0x0b, 0]);
+        stage.send_from(route, packet);
+    }
+    stage.run(secs(2));
+    let frames = stage.playback(subscription).frames;
+    let decoded = frames.iter().filter(|frame| frame.is_decoded).count();
+    assert!(decoded > 150, "{decoded} of 180 frames");
+}
+
 #[test]
 fn a_storm_of_ssrcs_is_bounded_and_leaves_those_in_use_alone() {
     let (mut stage, publisher, _, subscription) = call(84);
