@@ -41,6 +41,9 @@ pub fn run(data: &[u8]) {
             2 => request(&local, "Aufrag:theirs", input.chunk(), false),
             _ => request(&local, "Bufrag:theirs", input.chunk(), true),
         };
+        if !matches!(packet.first(), Some(0..=3)) {
+            continue; // a DTLS record, which another target is about
+        }
         now += Duration::from_millis(u64::from(kind >> 2) * 50);
         let seen = peek(&packet);
         let taken = transport.handle_packet(now, route, &packet);

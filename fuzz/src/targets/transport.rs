@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use weir_transport::testing::{Client, ClientEvent};
+use weir_transport::testing::Client;
 use weir_transport::{MAX_MESSAGE_BYTES, Output, Route, Transport};
 use weir_units::media::{DtlsRole, IceCredentials, RemoteTransport};
 
@@ -191,8 +191,6 @@ impl Play {
         while let Some(packet) = self.client.poll_packet() {
             self.up.push_back(packet);
         }
-        while let Some(event) = self.client.poll_event() {
-            assert!(event != ClientEvent::Failed || !self.connected);
-        }
+        while self.client.poll_event().is_some() {}
     }
 }
