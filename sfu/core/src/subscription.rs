@@ -399,7 +399,7 @@ impl Subscription {
         match &mut self.numbers {
             Numbers::Vp8(numbers) => {
                 rewritten = numbers.forward(number, payload)?;
-                payload = &payload[rewritten.as_bytes().len()..];
+                payload = &payload[rewritten.replaces()..];
             }
             Numbers::Frames(numbers) if !offer.packet.dependency_descriptor.is_empty() => {
                 if let Some(id) = self.dependency_descriptor_id {

@@ -10,20 +10,28 @@ const MAX_PAST: usize = 48;
 /// The longest descriptor: all fields, with a 15-bit picture id.
 pub const MAX_DESCRIPTOR: usize = 6;
 
-/// The rewritten descriptor. It replaces as many bytes at the start of the payload.
+/// The rewritten descriptor. Picture ids always get 15 bits, whatever width they came in: the count that goes on across
+/// switches outgrows seven bits when a source's has not yet, and a receiver that counts in fifteen would take the wrap for
+/// a step back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     bytes: [u8; MAX_DESCRIPTOR],
     len: u8,
+    replaces: u8,
 }
 
 impl Prefix {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// How many bytes at the start of the payload it stands for.
+    pub fn replaces(&self) -> usize {
+        usize::from(self.replaces)
+    }
 }
 
-/// Added to the ingress numbers, each modulo its own width.
+/// Added to the ingress numbers, each modulo its own width on egress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Offsets {
     picture: u16,
@@ -58,11 +66,16 @@ pub struct Vp8Numbers {
     newest: Option<Newest>,
     /// The ingress picture id last left out, so that its further packets don't count again.
     dropped: Option<u16>,
+    /// The newest ingress picture id of the stretch, if it had 7 bits.
+    short: Option<u16>,
 }
+
+/// What a turn of 7-bit picture ids counts.
+const SHORT_TURN: u16 = 128;
 
 impl Default for Vp8Numbers {
     fn default() -> Self {
-        Self { offsets: Epochs::new(Offsets::default()), newest: None, dropped: None }
+        Self { offsets: Epochs::new(Offsets::default()), newest: None, dropped: None, short: None }
     }
 }
 
@@ -71,11 +84,17 @@ impl Vp8Numbers {
     /// Resuming the same encoding after a pause is a new stretch too.
     pub fn start(&mut self, sequence: u64, payload: &[u8]) {
         self.dropped = None;
-        let (Some(newest), Some(layout)) = (self.newest, Layout::read(payload)) else {
+        self.short = None;
+        let Some(layout) = Layout::read(payload) else {
             self.offsets.begin(sequence, Offsets::default());
             return;
         };
         let read = layout.numbers(payload);
+        self.has_turned(layout, read.picture);
+        let Some(newest) = self.newest else {
+            self.offsets.begin(sequence, Offsets::default());
+            return;
+        };
         let offsets = Offsets {
             picture: newest.picture.wrapping_add(1).wrapping_sub(read.picture),
             tl0: newest.tl0.wrapping_add(1).wrapping_sub(read.tl0),
@@ -92,8 +111,19 @@ impl Vp8Numbers {
         if self.dropped.replace(picture) == Some(picture) {
             return;
         }
+        let turn = if self.has_turned(layout, picture) { SHORT_TURN } else { 0 };
         let present = self.offsets.present();
-        self.offsets.begin(next_sequence, Offsets { picture: present.picture.wrapping_sub(1), ..present });
+        let offset = present.picture.wrapping_add(turn).wrapping_sub(1);
+        self.offsets.begin(next_sequence, Offsets { picture: offset, ..present });
+    }
+
+    /// Whether ids of 7 bits began anew with this one, the newest.
+    fn has_turned(&mut self, layout: Layout, picture: u16) -> bool {
+        if layout.picture == 0 {
+            return false;
+        }
+        let last = std::mem::replace(&mut self.short, (!layout.is_long).then_some(picture));
+        !layout.is_long && last.is_some_and(|last| picture < last)
     }
 
     /// The descriptor for the packet with egress number `sequence`, new, late or sent again. `None` when it is broken
@@ -101,13 +131,19 @@ impl Vp8Numbers {
     #[inline]
     pub fn forward(&mut self, sequence: u64, payload: &[u8]) -> Option<Prefix> {
         let layout = Layout::read(payload)?;
-        let offsets = self.offsets.at(sequence)?;
         let read = layout.numbers(payload);
+        let is_newest = self.newest.is_none_or(|newest| sequence > newest.sequence);
+        if is_newest && self.has_turned(layout, read.picture) {
+            let present = self.offsets.present();
+            let picture = present.picture.wrapping_add(SHORT_TURN);
+            self.offsets.begin(sequence, Offsets { picture, ..present });
+        }
+        let offsets = self.offsets.at(sequence)?;
         let picture = read.picture.wrapping_add(offsets.picture);
         let tl0 = read.tl0.wrapping_add(offsets.tl0);
         let key = read.key.wrapping_add(offsets.key);
 
-        if self.newest.is_none_or(|newest| sequence > newest.sequence) {
+        if is_newest {
             let last = self.newest.unwrap_or_default();
             self.newest = Some(Newest {
                 sequence,
@@ -117,22 +153,27 @@ impl Vp8Numbers {
             });
         }
 
-        let mut prefix = Prefix { len: layout.len, ..Prefix::default() };
+        let widens = u8::from(layout.picture > 0 && !layout.is_long);
+        let mut prefix =
+            Prefix { len: layout.len + widens, replaces: layout.len, bytes: [0; MAX_DESCRIPTOR] };
+        let source = payload.get(..prefix.replaces())?;
+        // What stands behind the picture id moves with its width.
+        let moved = |at: u8| usize::from(at + widens);
         let bytes = &mut prefix.bytes;
-        bytes[..usize::from(layout.len)].copy_from_slice(payload.get(..usize::from(layout.len))?);
         if layout.picture > 0 {
             let at = usize::from(layout.picture);
-            if layout.is_long {
-                bytes[at..at + 2].copy_from_slice(&(picture | 0x8000).to_be_bytes());
-            } else {
-                bytes[at] = picture as u8 & 0x7f;
-            }
+            bytes[..at].copy_from_slice(&source[..at]);
+            bytes[at..at + 2].copy_from_slice(&(picture | 0x8000).to_be_bytes());
+            let behind = &source[at + 1 + usize::from(layout.is_long)..];
+            bytes[at + 2..at + 2 + behind.len()].copy_from_slice(behind);
+        } else {
+            bytes[..source.len()].copy_from_slice(source);
         }
         if layout.tl0 > 0 {
-            bytes[usize::from(layout.tl0)] = tl0;
+            bytes[moved(layout.tl0)] = tl0;
         }
         if layout.key > 0 {
-            let byte = &mut bytes[usize::from(layout.key)];
+            let byte = &mut bytes[moved(layout.key)];
             *byte = *byte & 0xe0 | key & 0x1f;
         }
         Some(prefix)

@@ -19,7 +19,7 @@ pub struct Plain<'a> {
     /// Extended sequence number; its low 16 bits stand in the header.
     pub index: u64,
     pub header: &'a [u8],
-    /// Replaces as many bytes of `payload`, or stands before it: the payload to be sent is `prefix` then `payload`.
+    /// Stands before `payload`, perhaps for bytes taken from its start: what is sent is `prefix` then `payload`.
     pub prefix: &'a [u8],
     pub payload: &'a [u8],
     /// Bytes of RTP padding, inside the encryption. The header's P bit is the caller's.

@@ -76,15 +76,54 @@ fn a_late_packet_keeps_the_numbers_of_its_picture() {
     assert_eq!(numbers(vp8.forward(104, &full(901, 51, 0, 7)).unwrap()), (14, 4, 2));
 }
 
+/// The picture id of a descriptor that has nothing else, written with 15 bits.
+fn long_id(prefix: Prefix) -> u16 {
+    match *prefix.as_bytes() {
+        [0x90, 0x80, high, low] if high & 0x80 != 0 => u16::from_be_bytes([high, low]) & 0x7fff,
+        ref other => panic!("{other:x?}"),
+    }
+}
+
 #[test]
-fn a_short_picture_id_stays_short() {
+fn short_picture_ids_get_fifteen_bits_and_what_follows_them_moves() {
     let mut vp8 = Vp8Numbers::default();
-    vp8.start(100, &short(127));
-    assert_eq!(vp8.forward(100, &short(127)).unwrap().as_bytes(), [0x90, 0x80, 127]);
-    vp8.drop_picture(101, &short(0));
-    assert_eq!(vp8.forward(101, &short(1)).unwrap().as_bytes(), [0x90, 0x80, 0]);
-    vp8.start(102, &short(77));
-    assert_eq!(vp8.forward(102, &short(77)).unwrap().as_bytes(), [0x90, 0x80, 1]);
+    let all = [0x90, 0xf0, 100, 7, 0b0100_0011, 0xee];
+    vp8.start(100, &all);
+    let prefix = vp8.forward(100, &all).unwrap();
+    assert_eq!(prefix.as_bytes(), [0x90, 0xf0, 0x80, 100, 7, 0b0100_0011]);
+    assert_eq!(prefix.replaces(), 5);
+}
+
+#[test]
+fn short_picture_ids_that_begin_anew_are_counted_on() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &short(126));
+    let ids = [126, 127, 0, 0, 1].into_iter().zip(100..);
+    let ids: Vec<_> = ids.map(|(id, at)| long_id(vp8.forward(at, &short(id)).unwrap())).collect();
+    assert_eq!(ids, [126, 127, 128, 128, 129]);
+    assert_eq!(long_id(vp8.forward(101, &short(127)).unwrap()), 127, "sent again");
+    for id in (2..128).chain(0..3) {
+        vp8.drop_picture(105, &short(id)); // a turn of pictures left out
+    }
+    assert_eq!(long_id(vp8.forward(105, &short(3)).unwrap()), 130);
+}
+
+#[test]
+fn a_source_that_outgrows_seven_bits_after_a_switch_shows_no_seam() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &short(124));
+    assert_eq!(long_id(vp8.forward(100, &short(124)).unwrap()), 124);
+    // Another encoding, three pictures behind.
+    vp8.start(101, &short(122));
+    let mut ids = Vec::new();
+    for (at, id) in (122..128).enumerate() {
+        ids.push(long_id(vp8.forward(101 + at as u64, &short(id)).unwrap()));
+    }
+    for (at, id) in [128, 129].into_iter().enumerate() {
+        let [high, low] = (id | 0x8000_u16).to_be_bytes();
+        ids.push(long_id(vp8.forward(107 + at as u64, &[0x90, 0x80, high, low, 0xee]).unwrap()));
+    }
+    assert_eq!(ids, (125..133).collect::<Vec<_>>());
 }
 
 #[test]
@@ -110,13 +149,21 @@ fn a_broken_descriptor_has_no_rewrite() {
 
 proptest! {
     #[test]
-    fn rewriting_is_total_and_keeps_the_layout(payload in proptest::collection::vec(any::<u8>(), 0..12), sequence in any::<u64>()) {
+    fn rewriting_is_total_and_keeps_all_else(payload in proptest::collection::vec(any::<u8>(), 0..12), sequence in any::<u64>()) {
         let mut vp8 = Vp8Numbers::default();
         vp8.start(sequence / 2, &payload);
         if let Some(prefix) = vp8.forward(sequence, &payload) {
-            prop_assert_eq!(prefix.as_bytes(), &payload[..prefix.as_bytes().len()], "the first stretch changes nothing");
             let read = weir_rtp::vp8::Vp8Descriptor::parse(&payload);
-            prop_assert!(read.is_none_or(|read| usize::from(read.len) == prefix.as_bytes().len()));
+            let written = [prefix.as_bytes(), &payload[prefix.replaces()..]].concat();
+            // The first stretch changes no number.
+            let expected = read.map(|mut read| {
+                if let Some(id) = &mut read.picture_id {
+                    read.len += u8::from(!id.is_long);
+                    id.is_long = true;
+                }
+                read
+            });
+            prop_assert_eq!(weir_rtp::vp8::Vp8Descriptor::parse(&written), expected);
         }
         vp8.drop_picture(sequence, &payload);
     }
