@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use weir_units::ids::ConferenceId;
 
+use crate::shard::pressure::Hold;
 use crate::speakers::ActiveSpeakers;
 use crate::timers::Alarm;
 
@@ -13,10 +14,17 @@ pub(crate) struct Conference {
     pub peers: usize,
     pub speakers: ActiveSpeakers,
     pub alarm: Alarm,
+    pub hold: Hold,
 }
 
 impl Conference {
     pub fn new(id: ConferenceId, now: Instant) -> Self {
-        Self { id, peers: 0, speakers: ActiveSpeakers::new(now), alarm: Alarm::default() }
+        Self {
+            id,
+            peers: 0,
+            speakers: ActiveSpeakers::new(now),
+            alarm: Alarm::default(),
+            hold: Hold::default(),
+        }
     }
 }

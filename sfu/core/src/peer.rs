@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::shard::pressure::Pace;
 use weir_transport::srtp::{SrtpEgress, SrtpIngress};
 use weir_transport::{Route, Transport};
 use weir_units::event::LineQuality;
@@ -60,6 +61,8 @@ pub(crate) struct Peer {
     pub alarm: Alarm,
     /// Told to the control plane as lost; waits to be removed.
     pub lost: bool,
+    /// Whether it takes the data channel messages that it is sent.
+    pub pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug)]

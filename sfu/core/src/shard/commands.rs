@@ -90,8 +90,11 @@ impl Shard {
             next_quality: now + QUALITY_INTERVAL,
             alarm: Alarm::default(),
             lost: false,
+            pace: Default::default(),
         }) as u32;
         self.model.peer_ids.insert(id, peer);
+        let held = self.model.conferences[conference as usize].hold.is_held();
+        self.model.peers[peer as usize].transport.hold_messages(now, held);
         self.ufrags.insert(ufrag, peer);
         self.arm_peer(peer, now + PEER_TIMEOUT);
     }
@@ -112,6 +115,7 @@ impl Shard {
 
     fn remove_peer(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.model.peer_ids.remove(&id) else { return };
+        self.forget_pace(now, peer);
         for publication in self.model.peers[peer as usize].publications.clone() {
             self.unpublish(publication);
         }

@@ -81,6 +81,7 @@ impl Shard {
         if outcome != SendOutcome::Queued {
             self.out.stats.drop(Drop::ChannelFull);
         }
+        self.note_pace(now, peer);
         self.drain_transport(now, peer);
     }
 }

@@ -75,6 +75,7 @@ impl Shard {
             self.out.stats.drop(Drop::Dtls);
         }
         self.drain_transport(now, peer);
+        self.note_pace(now, peer);
         Disposition::Handled
     }
 }

@@ -13,6 +13,7 @@ mod data;
 mod forward;
 mod front_door;
 mod ingress;
+pub(crate) mod pressure;
 mod reports;
 mod rtcp;
 #[cfg(feature = "testing")]

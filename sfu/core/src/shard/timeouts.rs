@@ -52,6 +52,7 @@ impl Shard {
             peer.transport.handle_timeout(now);
             self.drain_transport(now, index);
         }
+        self.note_pace(now, index);
         let peer = &self.model.peers[index as usize];
         let heard = peer.transport.last_heard().map_or(peer.last_heard, |at| at.max(peer.last_heard));
         if now >= heard + PEER_TIMEOUT {

@@ -6,6 +6,7 @@ mod audio;
 mod chaos;
 mod common;
 mod crowd;
+mod data;
 mod egress;
 mod feedback;
 mod forwarding;

@@ -24,6 +24,13 @@ use super::{Control, Frame};
 const TURN: usize = 256;
 /// The longest sleep: metrics are to be fresh.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// Events that a room has not taken from which on its peers' data channel messages wait with their senders: some
+/// megabytes, if all are messages of the largest kind.
+const HOLD_ABOVE: usize = 64;
+/// Down to which they wait.
+const RELEASE_BELOW: usize = 16;
+/// The longest sleep while some wait.
+const HELD_SLEEP: Duration = Duration::from_millis(1);
 /// How often metrics are brought out.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -44,6 +51,8 @@ pub struct ShardThread {
     metrics: Arc<ShardMetrics>,
     shell: Shell,
     next_publish: Instant,
+    /// Conferences whose rooms do not keep up with data channel messages.
+    held: Vec<ConferenceId>,
 }
 
 /// The ICE-TCP connections of the thread's peers.
@@ -88,6 +97,7 @@ impl ShardThread {
             metrics,
             shell: Shell::default(),
             next_publish: clock(),
+            held: Vec::new(),
         })
     }
 
@@ -104,7 +114,7 @@ impl ShardThread {
                 self.shard.handle_timeout(now);
                 self.send();
             }
-            self.report();
+            busy |= self.report(now);
             self.inputs.neighbours.wake();
             let end = clock();
             if end >= self.next_publish {
@@ -128,7 +138,8 @@ impl ShardThread {
     fn sleep(&mut self, now: Instant) {
         if self.inputs.neighbours.fall_asleep() {
             let until = self.shard.poll_timeout().map_or(MAX_SLEEP, |at| at.saturating_duration_since(now));
-            if let Err(error) = self.poller.wait(until.min(MAX_SLEEP)) {
+            let most = if self.held.is_empty() { MAX_SLEEP } else { HELD_SLEEP };
+            if let Err(error) = self.poller.wait(until.min(most)) {
                 tracing::error!(%error, "waiting for sockets failed");
             }
         }
@@ -215,10 +226,16 @@ impl ShardThread {
         self.wire.send(&mut self.shard, &mut self.connections);
     }
 
-    /// Passes on what the shard has to say.
-    fn report(&mut self) {
+    /// Passes on what the shard has to say. Says whether it may have more to say for having been told to go on.
+    fn report(&mut self, now: Instant) -> bool {
+        let mut changed = false;
         while let Some((conference, event)) = self.shard.poll_event() {
             let Some(events) = self.conferences.get(&conference) else { continue };
+            if waiting(events) > HOLD_ABOVE && !self.held.contains(&conference) {
+                self.held.push(conference);
+                changed = true;
+                self.shard.hold_data(now, conference, true);
+            }
             if events.try_send(event).is_err() {
                 if self.shell.events_dropped == 0 {
                     tracing::warn!(%conference, "a room does not keep up with its events; they are dropped and counted");
@@ -226,10 +243,28 @@ impl ShardThread {
                 self.shell.events_dropped += 1;
             }
         }
+        let Self { held, conferences, shard, .. } = self;
+        held.retain(|conference| {
+            let lags = conferences.get(conference).is_some_and(|events| waiting(events) > RELEASE_BELOW);
+            if !lags {
+                shard.hold_data(now, *conference, false);
+                changed = true;
+            }
+            lags
+        });
         while let Some(route) = self.shard.poll_validated_route() {
             self.inputs.neighbours.announce(route);
         }
+        if changed {
+            self.send();
+        }
+        changed
     }
+}
+
+/// Events that a room has not taken.
+fn waiting(events: &mpsc::Sender<Event>) -> usize {
+    events.max_capacity() - events.capacity()
 }
 
 fn dispatch(
