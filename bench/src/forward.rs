@@ -27,6 +27,9 @@ const REPORT: Duration = Duration::from_secs(1);
 /// Packets that the sinks hold before they are emptied.
 const DRAIN_AFTER: u64 = 8_192;
 
+/// The kernel has so many turns to deliver what was sent over loopback.
+const MAX_TURNS: usize = 10_000;
+
 /// What comes, and to how many it goes.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -119,17 +122,19 @@ pub fn measure(plan: Plan) -> Row {
         }
     };
     let counts = ours.sent();
+    let expected = (plan.subscribers * plan.sizes.len()) as u64;
     let comparison = compare(
         || {
             let mut cost = Cost::new();
             for _ in 0..turns {
                 ours.refill();
-                let before = ours.forwarded();
-                cost.charge(|| ours.turn());
-                let sent = ours.forwarded() - before;
-                assert_eq!(sent, (plan.subscribers * plan.sizes.len()) as u64, "every packet is forwarded");
-                cost.units += sent;
-                drain(sent);
+                until_sent(expected, || {
+                    let before = ours.forwarded();
+                    cost.charge(|| ours.turn());
+                    ours.forwarded() - before
+                });
+                cost.units += expected;
+                drain(expected);
             }
             cost
         },
@@ -137,9 +142,9 @@ pub fn measure(plan: Plan) -> Row {
             let mut cost = Cost::new();
             for _ in 0..turns {
                 floor.refill();
-                let sent = cost.charge(|| floor.turn());
-                cost.units += sent;
-                drain(sent);
+                until_sent(expected, || cost.charge(|| floor.turn()));
+                cost.units += expected;
+                drain(expected);
             }
             cost
         },
@@ -147,6 +152,19 @@ pub fn measure(plan: Plan) -> Row {
     let (messages, datagrams) = ours.sent();
     let segments = (datagrams - counts.1) as f64 / (messages - counts.0).max(1) as f64;
     Row { plan, comparison, segments }
+}
+
+/// Takes turns until what arrived is sent: one, unless the machine is so busy that the kernel put off delivering it.
+fn until_sent(expected: u64, mut turn: impl FnMut() -> u64) {
+    let mut sent = 0;
+    for _ in 0..MAX_TURNS {
+        sent += turn();
+        if sent >= expected {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(sent, expected, "every packet is forwarded, and once");
 }
 
 /// There is no ICE-TCP here.
@@ -344,12 +362,11 @@ impl Ours {
 /// What a thread of the focus does in one turn, but for reading the clock and its other inputs.
 fn turn(wire: &mut Wire, call: &mut Call) {
     let (shard, now) = (&mut call.shard, call.now);
-    let busy = wire.receive(shard, now, &mut NoConnections, |shard, route, datagram| {
+    wire.receive(shard, now, &mut NoConnections, |shard, route, datagram| {
         if shard.handle_datagram(now, route, datagram) != Disposition::Handled {
             shard.count_unknown();
         }
     });
-    assert!(busy, "a frame is waiting");
     if shard.poll_timeout().is_some_and(|at| at <= now) {
         shard.handle_timeout(now);
         wire.send(shard, &mut NoConnections);

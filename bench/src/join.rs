@@ -212,7 +212,7 @@ impl Handshake {
         let pair = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("keys can be made");
         let (ours, theirs) = (pair(), pair());
         let signed = theirs.sign(&random, TRANSCRIPT).expect("a signature").as_ref().to_vec();
-        let private = agreement::PrivateKey::generate(&agreement::ECDH_P256).expect("a key");
+        let private = agreement::PrivateKey::generate(&agreement::X25519).expect("a key");
         Self {
             ours,
             theirs: UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, theirs.public_key().as_ref().to_vec()),
@@ -223,11 +223,11 @@ impl Handshake {
     }
 
     fn run(&self) {
-        let private = agreement::PrivateKey::generate(&agreement::ECDH_P256).expect("a key");
+        let private = agreement::PrivateKey::generate(&agreement::X25519).expect("a key");
         let public = private.compute_public_key().expect("a key");
         let signature = self.ours.sign(&self.random, TRANSCRIPT).expect("a signature");
         self.theirs.verify(TRANSCRIPT, &self.signed).expect("it is theirs");
-        let theirs = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, self.share.as_ref());
+        let theirs = agreement::UnparsedPublicKey::new(&agreement::X25519, self.share.as_ref());
         let secret =
             agreement::agree(&private, theirs, aws_lc_rs::error::Unspecified, |secret| Ok(secret.to_vec()));
         std::hint::black_box((public, signature, secret.expect("it is on the curve")));

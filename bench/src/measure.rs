@@ -89,3 +89,23 @@ pub fn compare(mut ours: impl FnMut() -> Cost, mut floor: impl FnMut() -> Cost) 
         units: our_runs.iter().map(|run| run.units).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_run_as_often_and_the_first_round_does_not_count() {
+        let side = |ns: u64| {
+            let mut runs = 0;
+            move || {
+                runs += 1;
+                let cpu_ns = if runs == 1 { 1_000_000 } else { ns };
+                Cost { cpu_ns, units: 10, allocations: 1, ..Cost::default() }
+            }
+        };
+        let found = compare(side(260), side(200));
+        assert_eq!((found.ours.median, found.ours.least, found.floor.median), (26.0, 26.0, 20.0));
+        assert_eq!((found.ratio, found.allocations, found.units), (1.3, ROUNDS as u64, 10 * ROUNDS as u64));
+    }
+}
