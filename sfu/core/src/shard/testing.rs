@@ -24,7 +24,7 @@ impl Shard {
         self.learn_route(index, route);
         let entry = &mut self.model.peers[index as usize];
         let (ingress, egress) = keys.into_contexts();
-        (entry.srtp_in, entry.srtp_out, entry.route) = (Some(ingress), Some(egress), Some(route));
+        (entry.srtp_in, entry.srtp_out, entry.route) = (Some(Box::new(ingress)), Some(egress), Some(route));
         self.tell(index, Event::PeerConnected { peer });
         self.start_subscriptions_of(index);
     }
