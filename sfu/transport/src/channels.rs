@@ -71,6 +71,8 @@ pub(crate) enum ChannelEvent {
 
 pub(crate) struct Channels {
     endpoint: Endpoint,
+    /// The endpoint has had an association.
+    was_associated: bool,
     association: Option<(AssociationHandle, Association)>,
     channels: Vec<Channel>,
     /// Channels of ours that wait for the association.
@@ -117,14 +119,19 @@ fn transport_config(max_message: u32) -> TransportConfig {
         .with_rto_max_ms(MAX_TIMEOUT_MS)
 }
 
+fn endpoint(max_message: u32) -> Endpoint {
+    let mut server = ServerConfig::default();
+    server.transport = Arc::new(transport_config(max_message));
+    let mut config = EndpointConfig::new();
+    config.max_payload_size(CHUNK_PAYLOAD);
+    Endpoint::new(Arc::new(config), Some(Arc::new(server)))
+}
+
 impl Channels {
     pub fn new(is_dtls_client: bool, max_message: u32) -> Self {
-        let mut server = ServerConfig::default();
-        server.transport = Arc::new(transport_config(max_message));
-        let mut config = EndpointConfig::new();
-        config.max_payload_size(CHUNK_PAYLOAD);
         Self {
-            endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server))),
+            endpoint: endpoint(max_message),
+            was_associated: false,
             association: None,
             channels: Vec::new(),
             to_open: Vec::new(),
@@ -189,7 +196,15 @@ impl Channels {
     /// DTLS application data: one SCTP packet.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
         let packet = Bytes::copy_from_slice(packet);
-        match self.endpoint.handle(now, PEER, None, None, packet) {
+        let mut event = self.endpoint.handle(now, PEER, None, None, packet.clone());
+        if matches!(event, Some((_, DatagramEvent::NewAssociation(_))))
+            && std::mem::replace(&mut self.was_associated, true)
+        {
+            // An endpoint remembers every association it had, and a peer may start over as often as it likes.
+            self.endpoint = endpoint(self.max_message);
+            event = self.endpoint.handle(now, PEER, None, None, packet);
+        }
+        match event {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 // A peer that starts over has lost its channels; so have we.
                 self.channels.clear();
@@ -455,5 +470,35 @@ impl Channel {
     fn push(&mut self, kind: PayloadProtocolIdentifier, payload: Bytes) {
         self.queued_bytes += payload.len() + ENTRY_BYTES;
         self.queue.push_back((kind, payload));
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_starts_over_again_and_again_is_remembered_once() {
+        #[expect(clippy::disallowed_methods, reason = "std offers no other way to make an Instant")]
+        let now = Instant::now();
+        let mut ours = Channels::new(false, 0);
+        let mut remembered = 0;
+        for round in 0..20 {
+            let mut client = Channels::new(true, MAX_MESSAGE_BYTES);
+            client.associate(now);
+            for _ in 0..4 {
+                while let Some(packet) = client.poll_transmit() {
+                    ours.handle_packet(now, &packet);
+                }
+                while let Some(packet) = ours.poll_transmit() {
+                    client.handle_packet(now, &packet);
+                }
+            }
+            assert!(ours.connected && client.connected, "each time it connects");
+            let now_remembered = format!("{:#?}", ours.endpoint).matches("AssociationMeta").count();
+            assert!(round == 0 || now_remembered == remembered, "{now_remembered} associations");
+            remembered = now_remembered;
+        }
+        assert_eq!(remembered, 1);
     }
 }
