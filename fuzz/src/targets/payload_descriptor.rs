@@ -45,7 +45,15 @@ fn vp8(payload: &[u8], read: &Vp8Descriptor, picture_id: u16, tl0: u8) {
     let mut numbers = Vp8Numbers::default();
     numbers.start(1 << 16, payload);
     let prefix = numbers.forward(1 << 16, payload).expect("a descriptor that parses is forwarded");
-    assert_eq!(prefix.as_bytes(), &payload[..usize::from(read.len)], "a first packet keeps its numbers");
+    assert_eq!(prefix.replaces(), usize::from(read.len));
+    let forwarded = [prefix.as_bytes(), &payload[prefix.replaces()..]].concat();
+    let forwarded = Vp8Descriptor::parse(&forwarded).expect("a forwarded descriptor parses");
+    let expected = Vp8Descriptor {
+        picture_id: read.picture_id.map(|id| PictureId { is_long: true, ..id }),
+        len: prefix.as_bytes().len() as u8,
+        ..*read
+    };
+    assert_eq!(forwarded, expected, "a first packet keeps its numbers");
 }
 
 fn vp9(payload: &[u8], read: &Vp9Descriptor, picture_id: u16, tl0: u8) {
