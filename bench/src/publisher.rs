@@ -127,9 +127,10 @@ fn describe(codec: Codec, frame: u16, packet: usize, payload: &mut [u8]) {
             payload[..7].copy_from_slice(&descriptor);
         }
         Codec::H264 => {
-            // FU-A of an IDR or another slice.
+            // Parameter sets before an IDR slice; the slices as FU-A.
             let kind = if is_key { 5 } else { 1 };
-            payload[..2].copy_from_slice(&[0x7c, u8::from(is_first) << 7 | kind]);
+            let slice = [0x7c, u8::from(is_first) << 7 | kind];
+            payload[..2].copy_from_slice(if is_key && is_first { &[0x67, 0x42] } else { &slice });
         }
         _ => {}
     }
