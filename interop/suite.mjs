@@ -15,6 +15,7 @@ const { values: options, positionals: filters } = parseArgs({
     address: { type: 'string', default: '10.77.0.1' },
     address6: { type: 'string', default: 'fd77::1' },
     python: { type: 'string', default: 'python3' },
+    peer: { type: 'string' },
     report: { type: 'string' },
     list: { type: 'boolean', default: false },
     full: { type: 'boolean', default: false },
@@ -37,7 +38,7 @@ const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'weir-interop-'));
 const focus = new Focus(options.weir, options.address, options.address6, scratch);
 await focus.start();
 const pages = await serve();
-const clients = new Clients(focus, pages, options.python);
+const clients = new Clients(focus, pages, { python: options.python, peer: options.peer });
 const results = [];
 const SCENARIO_DEADLINE = 180000;
 

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 import { start, stop } from './process.mjs';
-import { settle } from './wait.mjs';
+import { expect, settle } from './wait.mjs';
 
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 
@@ -13,6 +13,8 @@ export const KINDS = {
   firefox: { version: 'current', browser: 'firefox', codecs: ['vp8', 'vp9', 'av1'] },
   node: { program: ['node', [here('../clients/node.mjs')]], codecs: ['vp8', 'h264', 'vp9', 'av1'] },
   python: { program: ['python', [here('../clients/client.py')]], codecs: ['vp8', 'h264', 'vp9', 'av1'] },
+  // interop/peer: shares no WebRTC code with the others, all of which build on the same two engines.
+  rtc: { program: ['peer', []], codecs: ['vp8', 'h264', 'vp9', 'av1'] },
 };
 
 const CHROMIUM_FLAGS = [
@@ -27,8 +29,9 @@ const FIREFOX_PREFERENCES = {
 };
 
 export class Clients {
-  constructor(focus, pages, python) {
-    Object.assign(this, { focus, pages, python, browsers: new Map(), open: [] });
+  // Programs whose place depends on the machine: the Python that has the SDK, and the peer.
+  constructor(focus, pages, programs) {
+    Object.assign(this, { focus, pages, programs, browsers: new Map(), open: [] });
   }
 
   // A client of this kind that is not connected yet.
@@ -36,7 +39,7 @@ export class Clients {
     const { browser, version, program } = KINDS[kind];
     const client = browser
       ? await PageClient.create(await this.browser(browser), this.pages.url(version))
-      : new ProcessClient(program[0] === 'python' ? this.python : program[0], program[1]);
+      : new ProcessClient(this.programs[program[0]] ?? program[0], program[1]);
     client.kind = kind;
     this.open.push(client);
     return client;
@@ -95,7 +98,11 @@ class Client {
       const now = await this.track(from, kind, source);
       const played = kind === 'video' ? now.frames >= before.frames + frames : now.energy > before.energy && now.energy > 0.0001;
       return played ? now : null;
-    }, deadline);
+    }, deadline).then((track) => {
+      // A client that looks into packets says what was wrong with them.
+      expect(!track.faults?.length, `${this.identity} (${this.kind}) finds fault with ${from}'s ${kind}: ${track.faults?.join('; ')}`);
+      return track;
+    });
   }
 
   async event(name, matches = () => true, deadline = 30000) {
@@ -131,7 +138,7 @@ class PageClient extends Client {
 class ProcessClient extends Client {
   constructor(command, args) {
     super();
-    this.process = start(command, args, { cwd: path.dirname(args[0]) });
+    this.process = start(command, args, { cwd: path.dirname(args[0] ?? command) });
     this.waiting = new Map();
     this.next = 1;
     let buffer = '';

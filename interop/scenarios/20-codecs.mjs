@@ -2,7 +2,7 @@
 import { KINDS } from '../lib/clients.mjs';
 import { expect } from '../lib/wait.mjs';
 
-const publishers = ['chromium', 'node'];
+const publishers = ['chromium', 'node', 'rtc'];
 const codecs = ['h264', 'vp9', 'av1'];
 
 export default publishers.flatMap((publisher) => codecs.map((codec) => ({

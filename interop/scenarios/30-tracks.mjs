@@ -32,30 +32,34 @@ export default [
       ]);
     },
   },
-  {
-    name: 'mute and unmute are told, and media follows',
+  ...['chromium', 'rtc'].map((publisher) => ({
+    name: `mute and unmute by ${publisher} are told, and media follows`,
     async run({ clients, room }) {
-      const alice = await clients.join('chromium', 'alice', room);
-      const viewers = [await clients.join('chromium-dual', 'bob', room), await clients.join('python', 'carol', room)];
+      const alice = await clients.join(publisher, 'alice', room);
+      const viewers = [];
+      for (const kind of ['chromium-dual', 'python', 'rtc']) viewers.push(await clients.join(kind, `viewer-${kind}`, room));
       const { sid } = await alice.do('publish', { source: 'camera' });
       await Promise.all(viewers.map((viewer) => viewer.plays('alice', 'video')));
       await alice.do('mute', { sid, muted: true });
       await Promise.all(viewers.map((viewer) => viewer.event('trackMuted')));
       await sleep(1000);
-      const before = await viewers[0].track('alice', 'video');
+      const frames = () => Promise.all(viewers.map(async (viewer) => (await viewer.track('alice', 'video')).frames));
+      const before = await frames();
       await sleep(1000);
-      const after = await viewers[0].track('alice', 'video');
-      expect(after.frames - before.frames <= 1, `${after.frames - before.frames} frames of a muted track`);
+      for (const [at, after] of (await frames()).entries()) {
+        expect(after - before[at] <= 1, `${viewers[at].kind}: ${after - before[at]} frames of a muted track`);
+      }
       await alice.do('mute', { sid, muted: false });
       await Promise.all(viewers.map((viewer) => viewer.event('trackUnmuted')));
       await Promise.all(viewers.map((viewer) => viewer.plays('alice', 'video')));
     },
-  },
-  {
-    name: 'unpublish is told, and the m-line serves the next track',
+  })),
+  ...['chromium', 'rtc'].map((publisher) => ({
+    name: `unpublish by ${publisher} is told, and the m-line serves the next track`,
     async run({ clients, room }) {
-      const alice = await clients.join('chromium', 'alice', room);
-      const viewers = [await clients.join('chromium', 'bob', room), await clients.join('chromium-dual', 'carol', room), await clients.join('node', 'dave', room)];
+      const alice = await clients.join(publisher, 'alice', room);
+      const viewers = [];
+      for (const kind of ['chromium', 'chromium-dual', 'node', 'rtc']) viewers.push(await clients.join(kind, `viewer-${kind}`, room));
       for (let round = 0; round < 3; round += 1) {
         const { sid } = await alice.do('publish', { source: 'camera' });
         await Promise.all(viewers.map((viewer) => viewer.plays('alice', 'video')));
@@ -63,7 +67,39 @@ export default [
         await Promise.all(viewers.map((viewer) => viewer.event('trackUnpublished', (event) => event.sid === sid)));
       }
     },
+  })),
+  {
+    name: 'of simulcast whose encodings never change, each size asked for arrives',
+    async run({ clients, room, note }) {
+      const alice = await clients.join('rtc', 'alice', room);
+      const bob = await clients.join('chromium', 'bob', room);
+      const { sid } = await alice.do('publish', { source: 'camera' });
+      await settle('720p arrives', async () => (await bob.track('alice', 'video')).width === 1280);
+      const took = [];
+      for (const [quality, width] of [[0, 320], [1, 640], [2, 1280], [0, 320], [2, 1280]]) {
+        took.push(`${width} in ${Math.round((await bob.do('quality', { sid, quality, width })).ms)} ms`);
+        await bob.plays('alice', 'video', { frames: 5 });
+      }
+      note(took.join(', '));
+    },
   },
+  // A decoder hides most of what a seam can be; this viewer reads every packet.
+  ...['chromium', 'rtc'].map((publisher) => ({
+    name: `layers of ${publisher} are switched without a seam in picture ids, timestamps and sequence numbers`,
+    async run({ clients, room }) {
+      const alice = await clients.join(publisher, 'alice', room);
+      const bob = await clients.join('rtc', 'bob', room);
+      const { sid } = await alice.do('publish', { source: 'camera' });
+      await settle('720p arrives', async () => (await bob.track('alice', 'video')).width === 1280, 60000);
+      for (const [quality, width] of [[0, 320], [1, 640], [2, 1280], [0, 320], [2, 1280]]) {
+        await bob.do('quality', { sid, quality });
+        await settle(`${width} arrives`, async () => (await bob.track('alice', 'video')).width === width);
+        await bob.plays('alice', 'video', { frames: 20 });
+      }
+      // Long enough for the picture ids of the peer to outgrow seven bits.
+      await bob.plays('alice', 'video', { frames: 60 });
+    },
+  })),
   {
     name: 'a 720p subscriber asks for 180p and gets it, and back',
     async run({ clients, room, note }) {

@@ -61,19 +61,19 @@ export default [
       }
     },
   },
-  {
-    name: 'the same identity twice: the old one leaves, and says why',
+  ...[['chromium', 'chromium-dual'], ['rtc', 'chromium'], ['chromium', 'rtc']].map(([old, young]) => ({
+    name: `the same identity twice: the old one (${old}) leaves for the new one (${young}), and says why`,
     async run({ clients, room }) {
       const bob = await clients.join('chromium', 'bob', room);
-      const first = await clients.join('chromium', 'alice', room);
-      const second = await clients.join('chromium-dual', 'alice', room);
+      const first = await clients.join(old, 'alice', room);
+      const second = await clients.join(young, 'alice', room);
       const left = await first.event('disconnected');
       expect(left.reason === DUPLICATE_IDENTITY, `the reason is ${left.reason}`);
       await second.do('publish', { source: 'camera' });
       await bob.plays('alice', 'video');
       expect((await bob.do('participants')).length === 1, 'bob sees one alice');
     },
-  },
+  })),
   {
     name: 'media survives a change of address',
     async run({ clients, room, focus }) {
@@ -94,26 +94,27 @@ export default [
       }
     },
   },
-  {
-    name: 'a leave is told at once, with nothing left behind',
+  ...[['chromium', 'node'], ['rtc', 'chromium'], ['chromium', 'rtc']].map(([leaver, stayer]) => ({
+    name: `a leave of ${leaver} is told ${stayer} at once, with nothing left behind`,
     async run({ clients, room, focus }) {
-      const [alice, bob] = await call(clients, room, 'chromium', 'node');
+      const [alice, bob] = await call(clients, room, leaver, stayer);
       await alice.do('disconnect');
       await bob.event('participantDisconnected', (event) => event.from === 'alice');
       await settle('the focus forgets the peer', async () =>
         (await focus.metric('weir_publications')) === 2 && (await focus.metric('weir_subscriptions')) === 0);
     },
-  },
+  })),
   {
     name: 'SIGTERM tells clients to leave, and ends within the deadline',
     async run({ clients, room, focus, note }) {
       const alice = await clients.join('chromium', 'alice', room);
       const bob = await clients.join('chromium-dual', 'bob', room);
+      const carol = await clients.join('rtc', 'carol', room);
       const start = Date.now();
       const { code } = await focus.kill('SIGTERM');
       note(`ended after ${Date.now() - start} ms`);
       expect(code === 0, `exit code ${code}`);
-      for (const client of [alice, bob]) {
+      for (const client of [alice, bob, carol]) {
         const left = await client.event('disconnected');
         expect(left.reason === SERVER_SHUTDOWN, `${client.identity}: the reason is ${left.reason}`);
       }

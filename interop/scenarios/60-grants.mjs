@@ -65,15 +65,15 @@ export default [
       expect((await deaf.do('remote')).every((track) => !track.subscribed), 'nothing is subscribed');
     },
   },
-  {
-    name: 'only the granted sources may be published',
+  ...['chromium', 'rtc'].map((kind) => ({
+    name: `only the granted sources may be published (${kind})`,
     async run({ clients, room }) {
-      const alice = await clients.join('chromium', 'alice', room, { grant: { canPublish: true, canPublishSources: [TrackSource.CAMERA] } });
+      const alice = await clients.join(kind, 'alice', room, { grant: { canPublish: true, canPublishSources: [TrackSource.CAMERA] } });
       await alice.do('publish', { source: 'camera' });
       const refused = await alice.call('publish', { source: 'microphone' });
       expect(refused.error, 'the microphone is refused');
     },
-  },
+  })),
   {
     name: 'a hidden participant is not seen, and sees',
     async run({ clients, room }) {

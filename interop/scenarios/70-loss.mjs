@@ -44,4 +44,27 @@ export default [
       await bob.plays('alice', 'video');
     },
   },
+  {
+    name: '3 % random loss both ways between peers that name their retransmissions by SSRC: sound and picture go on, little is lost',
+    async run({ clients, room, note }) {
+      const alice = await clients.join('rtc', 'alice', room);
+      const bob = await clients.join('rtc', 'bob', room);
+      await alice.do('publish', { source: 'camera', simulcast: false });
+      await bob.plays('alice', 'video', { frames: 15 });
+      const before = await bob.track('alice', 'video');
+      rule('-A');
+      try {
+        await sleep(15000);
+      } finally {
+        rule('-D');
+      }
+      await sleep(1000);
+      const after = await bob.track('alice', 'video');
+      const [packets, lost, undecodable] = ['packets', 'lost', 'undecodable'].map((name) => after[name] - before[name]);
+      note(`${packets} packets with ${after.duplicates - before.duplicates} duplicates, ${lost} lost for good, ${undecodable} pictures spoilt`);
+      expect(packets > 500, 'there was media');
+      expect(lost < packets * 0.01, `${lost} packets of ${packets} were never repaired`);
+      await bob.plays('alice', 'video');
+    },
+  },
 ];

@@ -14,24 +14,21 @@ const ADDRESS: &str = "10.77.0.1";
 const ADDRESS_V6: &str = "fd77::1";
 
 pub fn run(full: bool, filters: &[String]) -> Result<()> {
-    shell::run("cargo", &["build", "--package", "weir-focus"])?;
+    // Together: then what they share has nearly the features that the unit tests built it with, and is not built again.
+    shell::run("cargo", &["build", "--package", "weir-focus", "--package", "weir-interop-peer"])?;
     let target = std::path::absolute(shell::target_directory())?;
     let weir = target.join("debug/weir");
+    let peer = target.join("debug/weir-interop-peer");
     let namespace = Namespace::create()?;
     let report = target.join("interop.json");
     let mut suite = Command::new("ip");
-    suite.args([
-        "netns",
-        "exec",
-        NAMESPACE,
-        "node",
-        "interop/suite.mjs",
-        "--address",
-        ADDRESS,
-        "--address6",
-        ADDRESS_V6,
-    ]);
-    suite.arg("--weir").arg(&weir).arg("--python").arg(setup::python()).arg("--report").arg(&report);
+    suite.args(["netns", "exec", NAMESPACE, "node", "interop/suite.mjs"]);
+    suite.args(["--address", ADDRESS, "--address6", ADDRESS_V6]);
+    for (option, path) in
+        [("--weir", &weir), ("--peer", &peer), ("--python", &setup::python()), ("--report", &report)]
+    {
+        suite.arg(option).arg(path);
+    }
     if full {
         suite.arg("--full");
     }
