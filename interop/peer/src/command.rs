@@ -38,11 +38,13 @@ pub struct Connect {
 #[serde(rename_all = "camelCase", default)]
 pub struct Options {
     pub auto_subscribe: bool,
+    /// Counts the sound that comes, without decoding it: for crowds, in which that is most of the work.
+    pub is_deaf: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { auto_subscribe: true }
+        Self { auto_subscribe: true, is_deaf: false }
     }
 }
 

@@ -20,6 +20,8 @@ const LONGEST_PICTURE: usize = 1024;
 const MOST_FAULTS: usize = 20;
 
 pub struct Remote {
+    /// Nobody listens: the sound is only counted.
+    is_deaf: bool,
     energy: Energy,
     heard: f64,
     order: Order,
@@ -40,8 +42,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    pub fn new() -> Result<Self> {
+    pub fn new(is_deaf: bool) -> Result<Self> {
         Ok(Self {
+            is_deaf,
             energy: Energy::new()?,
             heard: 0.0,
             order: Order::default(),
@@ -156,6 +159,10 @@ impl Remote {
     }
 
     fn hear(&mut self, packet: &Packet) {
+        if self.is_deaf {
+            self.frames += 1;
+            return;
+        }
         match self.energy.of(&packet.payload) {
             Ok(mean) => {
                 self.frames += 1;
@@ -225,7 +232,7 @@ mod tests {
     }
 
     fn watch(packets: impl IntoIterator<Item = Packet>) -> Remote {
-        let mut remote = Remote::new().unwrap();
+        let mut remote = Remote::new(false).unwrap();
         for packet in packets {
             remote.take(now(), packet);
         }
@@ -275,7 +282,7 @@ mod tests {
     fn after_a_loss_asks_for_a_key_frame_and_blames_nobody() {
         let mut packets = packets(20);
         packets.retain(|packet| packet.header.timestamp != 6000);
-        let mut remote = Remote::new().unwrap();
+        let mut remote = Remote::new(false).unwrap();
         let (start, mut asked) = (now(), 0);
         for (at, packet) in packets.into_iter().enumerate() {
             asked += u32::from(remote.take(start + Duration::from_millis(60 * at as u64), packet));

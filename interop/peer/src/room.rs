@@ -13,6 +13,8 @@ const MOST_EVENTS: usize = 10_000;
 
 #[derive(Default)]
 pub struct Room {
+    /// Whether sound is only counted.
+    pub is_deaf: bool,
     pub sid: String,
     pub identity: String,
     participants: BTreeMap<String, proto::ParticipantInfo>,
@@ -77,7 +79,7 @@ impl Room {
         for sid in tracks {
             if !self.remotes.contains_key(&sid) {
                 self.note("trackSubscribed", json!({ "from": self.publisher_of(&sid), "sid": sid }));
-                self.remotes.insert(sid, Remote::new()?);
+                self.remotes.insert(sid, Remote::new(self.is_deaf)?);
             }
         }
         Ok(())

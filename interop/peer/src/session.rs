@@ -84,6 +84,7 @@ impl Session {
         // that may carry any of them comes first.
         connection.add_receivers(1, 1)?;
         let mut room = Room::default();
+        room.is_deaf = options.is_deaf;
         room.joined(join.participant.context("the join names nobody")?, join.other_participants);
         let mut session = Self {
             signal,

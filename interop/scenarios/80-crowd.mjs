@@ -1,0 +1,54 @@
+// Many at once.
+import { expect, settle, sleep } from '../lib/wait.mjs';
+
+const PEOPLE = 30;
+const SECONDS = 60;
+const LOW = 0;
+
+export default [
+  {
+    name: `${PEOPLE} people who all publish and all see each other hold for ${SECONDS} seconds without a loss`,
+    deadline: 300000,
+    async run({ clients, room, focus, note }) {
+      const everybody = [];
+      for (let at = 0; at < PEOPLE; at += 1) {
+        everybody.push(await clients.join('rtc', `person-${at}`, room, { options: { autoSubscribe: false, isDeaf: true } }));
+      }
+      await Promise.all(everybody.map(async (person) => {
+        await person.do('publish', { source: 'camera' });
+        await person.do('publish', { source: 'microphone' });
+      }));
+      // Everybody shows everybody else small, as a grid does.
+      await Promise.all(everybody.map(async (person) => {
+        const tracks = await settle(`${person.identity} knows of all tracks`, async () => {
+          const known = await person.do('remote');
+          return known.length === 2 * (PEOPLE - 1) ? known : null;
+        });
+        for (const { sid, kind } of tracks) {
+          if (kind === 'video') await person.do('quality', { sid, quality: LOW });
+          await person.do('subscribe', { sid, subscribed: true });
+        }
+      }));
+      const all = async () => (await Promise.all(everybody.map((person) => person.do('remote')))).flat();
+      await settle('everything flows', async () => (await all()).every((track) => track.frames > 0), 120000);
+      const counters = ['weir_rtp_out_total', 'weir_retransmitted_total', 'weir_lost_total', 'weir_recovered_total', 'weir_dropped_total'];
+      const read = async () => Object.fromEntries(await Promise.all(counters.map(async (name) => [name, await focus.metric(name)])));
+      const counted = await read();
+      const before = new Map((await all()).map((track, at) => [`${at} ${track.sid}`, track]));
+      await sleep(SECONDS * 1000);
+      const after = await all();
+      const now = await read();
+      const grown = Object.fromEntries(counters.map((name) => [name, now[name] - counted[name]]));
+      const sum = (of) => after.reduce((total, track, at) => total + of(track) - of(before.get(`${at} ${track.sid}`)), 0);
+      const [packets, lost] = [sum((track) => track.packets), sum((track) => track.lost)];
+      const slowest = Math.min(...after.map((track, at) => track.frames - before.get(`${at} ${track.sid}`).frames));
+      note(`${after.length} tracks, ${packets} packets, ${lost} lost for good, ${grown.weir_retransmitted_total} sent again, ${slowest} frames on the slowest track`);
+      note(`focus: ${grown.weir_rtp_out_total} out, ${grown.weir_recovered_total} recovered and ${grown.weir_lost_total} lost from publishers, ${grown.weir_dropped_total} dropped`);
+      expect(after.length === 2 * PEOPLE * (PEOPLE - 1), `${after.length} tracks`);
+      expect(lost === 0 && grown.weir_lost_total === 0, 'nothing is lost');
+      expect(slowest > SECONDS * 5, 'nothing stands still');
+      const faults = after.flatMap((track) => track.faults);
+      expect(faults.length === 0, faults.slice(0, 5).join('; '));
+    },
+  },
+];
