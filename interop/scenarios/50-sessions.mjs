@@ -1,5 +1,5 @@
 // Coming, going, and coming back.
-import { execFileSync } from 'node:child_process';
+import { dropping } from '../lib/firewall.mjs';
 import { expect, settle, sleep } from '../lib/wait.mjs';
 
 const DUPLICATE_IDENTITY = 2;
@@ -81,17 +81,13 @@ export default [
       const { sid } = await alice.do('state');
       // The network takes the old port away for good; the restart must find another.
       const { port } = await alice.do('path');
-      const rule = (action) => execFileSync('iptables', [action, 'INPUT', '-p', 'udp', '--sport', String(port), '-j', 'DROP']);
-      rule('-A');
-      try {
+      await dropping(`-p udp --sport ${port}`, async () => {
         await alice.do('simulate', { scenario: 'signal-reconnect' });
         await settle('another port is in use', async () => (await alice.do('path')).port !== port, 60000);
         await settle('the client is connected', async () => (await alice.do('state')).state === 'connected');
         await Promise.all([alice.plays('bob', 'video'), bob.plays('alice', 'video')]);
         expect((await alice.do('state')).sid === sid, 'the session is the same');
-      } finally {
-        rule('-D');
-      }
+      });
     },
   },
   ...[['chromium', 'node'], ['rtc', 'chromium'], ['chromium', 'rtc']].map(([leaver, stayer]) => ({

@@ -1,17 +1,6 @@
 // Networks that let only some of it through.
-import { execFileSync } from 'node:child_process';
+import { dropping } from '../lib/firewall.mjs';
 import { expect } from '../lib/wait.mjs';
-
-// Drops what the focus would receive, as a firewall does: without a word.
-async function blocking(program, rules, run) {
-  const apply = (action) => rules.map((rule) => execFileSync(program, [action, 'INPUT', ...rule.split(' '), '-j', 'DROP']));
-  apply('-A');
-  try {
-    await run();
-  } finally {
-    apply('-D');
-  }
-}
 
 async function call(clients, room, kinds, path) {
   const [alice, bob] = [await clients.join(kinds[0], 'alice', room), await clients.join(kinds[1], 'bob', room)];
@@ -28,15 +17,14 @@ export default [
   {
     name: 'without UDP the media goes over TCP',
     async run({ clients, room }) {
-      await blocking('iptables', ['-p udp --dport 7882'], () => blocking('ip6tables', ['-p udp --dport 7882'], () =>
-        call(clients, room, ['chromium', 'python'], { protocol: 'tcp' })));
+      await dropping('-p udp --dport 7882', () => call(clients, room, ['chromium', 'python'], { protocol: 'tcp' }));
     },
   },
   {
     name: 'without IPv4 the media goes over IPv6',
     async run({ clients, room }) {
-      await blocking('iptables', ['-p udp --dport 7882', '-p tcp --dport 7881'], () =>
-        call(clients, room, ['chromium', 'chromium-dual'], { protocol: 'udp', family: 'IPv6' }));
+      const media = '-p udp --dport 7882';
+      await dropping(media, () => call(clients, room, ['chromium', 'chromium-dual'], { protocol: 'udp', family: 'IPv6' }), ['iptables']);
     },
   },
 ];

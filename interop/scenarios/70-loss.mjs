@@ -1,10 +1,8 @@
 // Bad lines.
-import { execFileSync } from 'node:child_process';
+import { dropping } from '../lib/firewall.mjs';
 import { expect, sleep } from '../lib/wait.mjs';
 
-const rule = (action) => execFileSync('iptables', [
-  action, 'INPUT', '-i', 'lo', '-p', 'udp', '-m', 'statistic', '--mode', 'random', '--probability', '0.03', '-j', 'DROP',
-]);
+const LOSS = '-i lo -p udp -m statistic --mode random --probability 0.03';
 
 export default [
   {
@@ -17,12 +15,7 @@ export default [
       const counters = ['weir_rtp_in_total', 'weir_rtp_out_total', 'weir_recovered_total', 'weir_lost_total', 'weir_nacks_out_total', 'weir_retransmitted_total'];
       const read = async () => Object.fromEntries(await Promise.all(counters.map(async (name) => [name, await focus.metric(name)])));
       const [counted, tracked] = [await read(), await bob.track('alice', 'video')];
-      rule('-A');
-      try {
-        await sleep(30000);
-      } finally {
-        rule('-D');
-      }
+      await dropping(LOSS, () => sleep(30000));
       await sleep(2000);
       const after = await read();
       const now = await bob.track('alice', 'video');
@@ -52,12 +45,7 @@ export default [
       await alice.do('publish', { source: 'camera', simulcast: false });
       await bob.plays('alice', 'video', { frames: 15 });
       const before = await bob.track('alice', 'video');
-      rule('-A');
-      try {
-        await sleep(15000);
-      } finally {
-        rule('-D');
-      }
+      await dropping(LOSS, () => sleep(15000));
       await sleep(1000);
       const after = await bob.track('alice', 'video');
       const [packets, lost, undecodable] = ['packets', 'lost', 'undecodable'].map((name) => after[name] - before[name]);

@@ -49,17 +49,19 @@ impl Default for Options {
 }
 
 #[derive(Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Publish {
     /// `camera`, `screen` or `microphone`.
     pub source: String,
     pub codec: String,
     pub simulcast: bool,
+    /// Of a microphone: nobody speaks, and sound goes as rarely as Opus sends it in silence (DTX).
+    pub is_quiet: bool,
 }
 
 impl Default for Publish {
     fn default() -> Self {
-        Self { source: "camera".to_owned(), codec: "vp8".to_owned(), simulcast: true }
+        Self { source: "camera".to_owned(), codec: "vp8".to_owned(), simulcast: true, is_quiet: false }
     }
 }
 

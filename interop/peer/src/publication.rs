@@ -21,6 +21,8 @@ use crate::codec::Codec;
 const LONGEST_PAYLOAD: usize = 1150;
 /// Having fallen behind more than this it goes on from now, rather than catching up in a burst.
 const MOST_BEHIND: Duration = Duration::from_millis(500);
+/// In silence Opus sends a packet of 20 ms every 400 ms.
+const QUIET_SPARSITY: u32 = 20;
 pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
@@ -32,6 +34,8 @@ pub struct Publication {
     pub codec: Codec,
     encodings: Vec<Encoding>,
     is_muted: bool,
+    /// Instants between two packets of sound.
+    sparsity: u32,
     /// Once it has an m-line.
     pub transceiver: Option<RTCRtpTransceiverId>,
     /// Once that is negotiated.
@@ -60,7 +64,13 @@ struct Encoding {
 }
 
 impl Publication {
-    pub fn new(codec: Codec, simulcast: bool, now: Instant, random: &mut impl Rng) -> Result<Self> {
+    pub fn new(
+        codec: Codec,
+        simulcast: bool,
+        is_quiet: bool,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Result<Self> {
         let mut clips = if codec == Codec::Opus { vec![Clip::tone()?] } else { Clip::pictures(codec)? };
         if !simulcast {
             clips.drain(..clips.len() - 1);
@@ -83,6 +93,7 @@ impl Publication {
             sid: String::new(),
             codec,
             is_muted: false,
+            sparsity: if is_quiet && codec == Codec::Opus { QUIET_SPARSITY } else { 1 },
             transceiver: None,
             sending: None,
             due: now,
@@ -155,9 +166,9 @@ impl Publication {
     pub fn packets(&mut self, now: Instant) -> Vec<rtc::rtp::Packet> {
         let Some(sending) = self.sending.as_ref().filter(|_| now >= self.due) else { return Vec::new() };
         let per_second = if self.codec.is_video() { PICTURES_PER_SECOND } else { AUDIO_PACKETS_PER_SECOND };
-        let interval = Duration::from_secs(1) / per_second;
+        let interval = Duration::from_secs(1) * self.sparsity / per_second;
         self.due = if now > self.due + MOST_BEHIND { now } else { self.due } + interval;
-        let step = self.codec.clock_rate() / per_second;
+        let step = self.sparsity * self.codec.clock_rate() / per_second;
         let mut packets = Vec::new();
         for encoding in &mut self.encodings {
             encoding.timestamp = encoding.timestamp.wrapping_add(step);

@@ -337,7 +337,8 @@ impl Session {
             "screen" => proto::TrackSource::ScreenShare,
             _ => proto::TrackSource::Camera,
         };
-        let publication = Publication::new(codec, publish.simulcast, clock::now(), &mut self.random)?;
+        let publication =
+            Publication::new(codec, publish.simulcast, publish.is_quiet, clock::now(), &mut self.random)?;
         let (layers, cid) = (publication.layers(), publication.cid.clone());
         let largest = layers.last().cloned().unwrap_or_default();
         let codecs = proto::SimulcastCodec {
