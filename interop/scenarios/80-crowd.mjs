@@ -63,7 +63,8 @@ export default [
       expect(grown.weir_lost_total === 0 && grown.weir_dropped_total === 0, 'the focus lost something');
       expect(lost <= explained + packets * NOISE && lost < packets / 1000, 'loss that nothing explains');
       expect(slowest > SECONDS, 'nothing stands still');
-      const faults = after.flatMap((track) => track.faults);
+      // Of this minute: while all join at once, first packets find sockets full, and nobody can know of them.
+      const faults = after.flatMap((track, at) => track.faults.slice(before.get(`${at} ${track.sid}`).faults.length));
       expect(faults.length === 0, faults.slice(0, 5).join('; '));
     },
   },
