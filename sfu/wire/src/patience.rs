@@ -9,8 +9,8 @@
 const MOST_POLLS: usize = 64;
 /// Times it is asked when waiting was of no use lately, to notice when it is again.
 const LEAST_POLLS: usize = 4;
-/// A message to one subscriber costs as much as asking this often: two microseconds and more beside half of one.
-const POLLS_PER_SUBSCRIBER: usize = 4;
+/// A message to one subscriber costs as much as asking this often, at least.
+const POLLS_PER_SUBSCRIBER: usize = 1;
 
 /// Grows while waiting is of use, and shrinks while it is not.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ mod tests {
     fn waiting_costs_less_than_it_can_save() {
         let patience = Patience::default();
         assert_eq!([0, 1, 2].map(|subscribers| patience.polls(subscribers)), [0; 3]);
-        assert_eq!(patience.polls(10), 40);
+        assert_eq!(patience.polls(10), 10);
         assert_eq!(patience.polls(10_000), MOST_POLLS);
     }
 }
