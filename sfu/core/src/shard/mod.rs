@@ -172,7 +172,7 @@ impl Shard {
     /// How many subscribers would get the picture in two runs of packets instead of one if [`Self::flush`] came now,
     /// before its rest: zero once the last packet that arrived ends its picture.
     pub fn unfinished(&self) -> usize {
-        let last = self.pending.last().filter(|last| !last.facts.frame_end && !last.facts.marker);
+        let last = self.pending.last().filter(|last| !last.facts.marker);
         let Some(last) = last.filter(|_| self.pending.len() <= MAX_UNFINISHED) else { return 0 };
         let publication = &self.model.publications[last.publication as usize];
         if publication.is_video() { publication.subscribers.len() } else { 0 }
