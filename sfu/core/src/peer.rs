@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::shard::pressure::Pace;
+use crate::shard::replay::ReplayBudget;
 use weir_transport::srtp::{SrtpEgress, SrtpIngress};
 use weir_transport::{Route, Transport};
 use weir_units::event::LineQuality;
@@ -55,6 +56,8 @@ pub(crate) struct Peer {
     pub local_ssrc: u32,
     pub round_trip: Option<Duration>,
     pub line: LineWindow,
+    /// How much of what was kept it may still be sent at once.
+    pub replays: ReplayBudget,
     pub last_heard: Instant,
     pub next_report: Instant,
     pub next_quality: Instant,

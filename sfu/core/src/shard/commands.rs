@@ -10,6 +10,7 @@ use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::{EgressMedia, IceCredentials, IngressMedia, RemoteTransport, Wish};
 
 use super::Shard;
+use super::replay::ReplayBudget;
 use crate::conference::Conference;
 use crate::ingress::twcc::ArrivalLog;
 use crate::peer::{Line, LineWindow, PEER_TIMEOUT, Peer, QUALITY_INTERVAL, REPORT_INTERVAL};
@@ -85,6 +86,7 @@ impl Shard {
             local_ssrc: self.rng.random(),
             round_trip: None,
             line: LineWindow::default(),
+            replays: ReplayBudget::default(),
             last_heard: now,
             next_report: now + REPORT_INTERVAL,
             next_quality: now + QUALITY_INTERVAL,

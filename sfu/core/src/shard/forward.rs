@@ -5,6 +5,7 @@ use std::time::Instant;
 use weir_units::event::Event;
 use weir_units::media::{Codec, Layer};
 
+use super::replay::{MAX_REPLAY, Replay, replayable};
 use super::{Cursor, Model, Outbox, Pending, Shard};
 use crate::egress::{ARENA_BYTES, MAX_DATAGRAM, MAX_RUNS};
 use crate::publication::Publication;
@@ -13,14 +14,11 @@ use crate::subscription::{Offer, Outcome, Subscription, Way, facts};
 /// By how much packets may be padded to leave in one run. libwebrtc splits a frame into packets that differ by one
 /// byte; a little more catches codecs that don't. More would spend bytes that a thin line needs.
 const MAX_PADDING: usize = 4;
-/// The longest replay for somebody who joins: a key frame and the second after it. Longer floods a thin line, and a
-/// key-frame request is the better answer.
-const MAX_REPLAY: u64 = 160;
 /// Packets of a publication that go to one subscriber before the next has its turn. With a replay on top they fit into
 /// an empty arena, so a batch of any size loses nothing; fewer would cut runs short.
 const MAX_GROUP: usize = 128;
-const _: () = assert!((MAX_GROUP + MAX_REPLAY as usize) * MAX_DATAGRAM <= ARENA_BYTES);
-const _: () = assert!(MAX_GROUP + MAX_REPLAY as usize <= MAX_RUNS);
+const _: () = assert!((MAX_GROUP + MAX_REPLAY) * MAX_DATAGRAM <= ARENA_BYTES);
+const _: () = assert!(MAX_GROUP + MAX_REPLAY <= MAX_RUNS);
 
 impl Shard {
     /// Forwards what the batch brought. Says whether something is left because the arena is full: send, clear, and
@@ -81,12 +79,20 @@ impl Shard {
         if publication.is_video()
             && subscription.wish.enabled
             && let peer = &mut model.peers[subscription.peer as usize]
-            && let Some(way) = peer.way()
+            && peer.is_connected()
         {
-            let had_started = subscription.started;
-            replay(now, publication, subscription, way, out);
-            if subscription.started && !had_started {
-                peer.reported.push(index);
+            if let Some(Replay { encoding, first, packets }) = replayable(now, publication, subscription)
+                && out.egress.has_room_for(packets)
+                && peer.replays.take(now, packets)
+                && let Some(way) = peer.way()
+            {
+                let had_started = subscription.started;
+                for sequence in (first..).take(packets) {
+                    offer_from_ring(now, publication, encoding, sequence, subscription, way, out);
+                }
+                if subscription.started && !had_started {
+                    peer.reported.push(index);
+                }
             }
             self.note_key_frame_wishes(now, source);
         }
@@ -104,7 +110,7 @@ impl Shard {
     /// Starts what is to start. Says whether something is left for want of room.
     fn start_waiting(&mut self, now: Instant) -> bool {
         while let Some(subscription) = self.starting.pop() {
-            if !self.out.egress.has_room_for(MAX_REPLAY as usize + 1) && !self.out.egress.is_empty() {
+            if !self.out.egress.has_room_for(MAX_REPLAY + 1) && !self.out.egress.is_empty() {
                 self.starting.push(subscription);
                 return true;
             }
@@ -280,7 +286,7 @@ fn longest_replay(publication: &Publication, group: &[Pending]) -> usize {
         let latest = publication.encodings[usize::from(packet.encoding)].ring.latest()?;
         Some(latest.saturating_sub(packet.sequence))
     });
-    overtaken.max().unwrap_or(0).min(MAX_REPLAY) as usize
+    overtaken.max().unwrap_or(0).min(MAX_REPLAY as u64) as usize
 }
 
 /// A stretch began with a packet that others had overtaken: they follow from the ring.
@@ -293,35 +299,13 @@ fn follow(
     out: &mut Outbox,
 ) -> Option<(u8, u64)> {
     let latest = publication.encodings[usize::from(first.encoding)].ring.latest()?;
-    if latest <= first.sequence || latest - first.sequence > MAX_REPLAY || !publication.is_video() {
+    if latest <= first.sequence || latest - first.sequence > MAX_REPLAY as u64 || !publication.is_video() {
         return None;
     }
     for sequence in first.sequence + 1..=latest {
         offer_from_ring(now, publication, first.encoding, sequence, subscription, way, out);
     }
     Some((first.encoding, latest))
-}
-
-/// Begins with the newest key frame if it is recent enough: a picture at once, without asking the publisher.
-fn replay(
-    now: Instant,
-    publication: &Publication,
-    subscription: &mut Subscription,
-    way: Way<'_>,
-    out: &mut Outbox,
-) {
-    let Some(encoding) = subscription.wants_key_frame() else { return };
-    let Some(state) = publication.encodings.get(usize::from(encoding)) else { return };
-    let (Some(first), Some(latest)) = (state.ring.last_key_frame(), state.ring.latest()) else { return };
-    if latest - first > MAX_REPLAY
-        || !out.egress.has_room_for((latest - first + 1) as usize)
-        || !state.activity.is_active(now)
-    {
-        return;
-    }
-    for sequence in first..=latest {
-        offer_from_ring(now, publication, encoding, sequence, subscription, way, out);
-    }
 }
 
 fn offer_from_ring(

@@ -14,6 +14,7 @@ mod forward;
 mod front_door;
 mod ingress;
 pub(crate) mod pressure;
+pub(crate) mod replay;
 mod reports;
 mod rtcp;
 #[cfg(feature = "testing")]

@@ -36,7 +36,7 @@ fn a_late_joiner_gets_a_picture_at_once_and_nobody_is_asked_for_one() {
         let mut stage = Stage::new(2);
         let publisher = stage.join();
         let publication = stage.publish(publisher, shape);
-        stage.run(ms(300));
+        stage.run(ms(100));
         let joiner = stage.join();
         let asked = stage.source(publication).streams[0].requests.len();
         let joined = stage.now;
