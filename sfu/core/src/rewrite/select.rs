@@ -119,10 +119,11 @@ struct Current {
     changes: [Change; MAX_CHANGES],
 }
 
-/// Where an encoding was left: the highest number that came of it, and what passed.
+/// Where an encoding was left: the highest number that came of it, and what passed since when.
 #[derive(Clone, Copy, Debug)]
 struct Left {
     highest: u64,
+    since: u64,
     allowed: Layer,
 }
 
@@ -138,7 +139,7 @@ struct Change {
 
 impl Default for Left {
     fn default() -> Self {
-        Self { highest: 0, allowed: LOWEST }
+        Self { highest: 0, since: 0, allowed: LOWEST }
     }
 }
 
@@ -277,13 +278,16 @@ impl Selector {
 
     fn leave(&mut self, current: &Current) {
         if let Some(left) = self.left.get_mut(usize::from(current.encoding)) {
-            *left = Left { highest: current.highest, allowed: current.allowed() };
+            let since = current.changes[0].sequence;
+            *left = Left { highest: current.highest, since, allowed: current.allowed() };
         }
     }
 
-    /// A packet that came after its encoding was left may still fill its place.
+    /// A packet that came after its encoding was left may still fill its place, unless it is from before the last change
+    /// of what passed: the rest of its picture may have been left out.
     fn past(&self, packet: &PacketFacts) -> Decision {
         match self.left.get(usize::from(packet.encoding)) {
+            Some(left) if packet.sequence < left.since => Decision::Drop,
             Some(left)
                 if packet.sequence <= left.highest
                     && packet.spatial <= left.allowed.spatial

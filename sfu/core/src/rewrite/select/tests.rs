@@ -79,6 +79,19 @@ mod simulcast {
     }
 
     #[test]
+    fn a_picture_left_out_before_its_encoding_was_left_stays_left_out() {
+        let mut selector = selector(layer(1, 0));
+        selector.select(&key(1, 10));
+        assert_eq!(selector.select(&delta(1, 12, 1)), Decision::Drop, "its first packet, 11, is missing");
+        selector.set_target(layer(1, 2));
+        assert_eq!(selector.select(&sync(1, 13, 1)), FORWARD);
+        selector.set_target(layer(0, 2));
+        selector.select(&key(0, 51));
+        assert_eq!(selector.select(&delta(1, 11, 1)), Decision::Drop);
+        assert_eq!(selector.select(&delta(1, 14, 0)), Decision::Wait);
+    }
+
+    #[test]
     fn more_than_is_published_means_the_best() {
         let mut selector = selector(Some(Layer::MAX));
         assert_eq!(selector.wants_key_frame(), Some(2));
