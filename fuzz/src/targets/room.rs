@@ -16,6 +16,7 @@ use prost::Message;
 use weir_livekit::ids::{ConnectionId, IdSource};
 use weir_livekit::join::{JoinParameters, Resume};
 use weir_livekit::room::{Limits, LocalMedia, Now, Output, Room, RoomConfig};
+use weir_livekit::supervision::ParticipantEvent;
 use weir_livekit::token::{Claims, Keys, VideoGrant};
 use weir_negotiation::{Candidate, LocalParameters, Negotiator, Protocol};
 use weir_units::command::Command;
@@ -49,6 +50,7 @@ pub fn run(data: &[u8]) {
     play.room.shut_down(play.now);
     play.drain();
     assert_eq!((play.room.participants(), play.room.tracks()), (0, 0), "nobody stays after the end");
+    assert!(play.present.is_empty(), "whoever joined has left: {:?}", play.present);
     assert!(play.open.is_empty(), "every connection is closed: {:?}", play.open);
     assert!(play.peers.is_empty(), "every peer is removed: {:?}", play.peers);
 }
@@ -66,6 +68,8 @@ struct Play {
     subscriptions: BTreeMap<SubscriptionId, (PublicationId, PeerId)>,
     /// Everything that ever had a number: none is given twice.
     numbers: BTreeSet<u64>,
+    /// Who is here, as observers were told.
+    present: BTreeSet<String>,
     /// Names that the room gave out.
     names: Vec<String>,
 }
@@ -100,6 +104,7 @@ impl Play {
             now,
             next_connection: 1,
             open: BTreeSet::new(),
+            present: BTreeSet::new(),
             clients: BTreeMap::new(),
             peers: BTreeSet::new(),
             publications: BTreeMap::new(),
@@ -285,8 +290,18 @@ impl Play {
                     assert!(self.open.remove(&connection), "{connection:?} is closed once");
                 }
                 Output::Command(command) => self.commanded(command),
+                Output::Happened { bearer, event } => self.happened(&bearer.identity, event),
             }
         }
+    }
+
+    fn happened(&mut self, identity: &str, event: ParticipantEvent) {
+        let is_news = match event {
+            ParticipantEvent::Joined => self.present.insert(identity.to_owned()),
+            ParticipantEvent::Left(_) => self.present.remove(identity),
+            _ => self.present.contains(identity),
+        };
+        assert!(is_news, "{event:?} of somebody of whom it cannot be");
     }
 
     fn sent(&mut self, connection: ConnectionId, message: &[u8]) {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use weir_core::TransportContext;
 use weir_livekit::token::Keys;
-use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig};
+use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig, Supervision};
 use weir_negotiation::{Candidate, Protocol};
 use weir_udp::SocketOptions;
 
@@ -75,7 +75,7 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     registry.register(Box::new(admin::build_info()?))?;
     let admin = Admin::new(registry.clone());
     let plane = ForwardingPlane::new(Arc::clone(&shards), context.fingerprint(), candidates.clone());
-    let server = Server::new(server_config(&config), Arc::new(plane), &registry)?;
+    let server = Server::new(server_config(&config), Arc::new(plane), Supervision::default(), &registry)?;
     let started_at = Started {
         http: http.local_addr()?,
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),

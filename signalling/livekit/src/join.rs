@@ -67,6 +67,8 @@ pub enum JoinError {
     MetadataNotAllowed,
     #[error("metadata, attributes or name are too long")]
     TooLong,
+    #[error("{}", crate::supervision::Barred::Void)]
+    VoidToken,
 }
 
 impl JoinParameters {

@@ -53,6 +53,13 @@ pub struct Claims {
     /// Not before, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
+    /// When it was issued, in Unix seconds. [RFC 7519 §2](https://www.rfc-editor.org/rfc/rfc7519#section-2) allows
+    /// fractions: milliseconds tell a token from one that was voided in the same second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iat: Option<f64>,
+    /// Whom the issuer made it for, in its own words, which mean nothing here. Ours alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub issued_to: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -102,6 +109,15 @@ fn is_false(value: &bool) -> bool {
 impl Claims {
     pub fn identity(&self) -> &str {
         if self.sub.is_empty() { &self.jti } else { &self.sub }
+    }
+
+    /// In Unix milliseconds; the first that is possible if the token does not say.
+    pub fn issued_ms(&self) -> u64 {
+        match (self.iat, self.nbf) {
+            (Some(seconds), _) => (seconds * 1000.0).round() as u64, // saturates at both ends
+            (None, Some(seconds)) => seconds.saturating_mul(1000),
+            (None, None) => 0,
+        }
     }
 }
 

@@ -37,6 +37,7 @@ use weir_units::command::Command;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 
 use crate::ids::{ConnectionId, IdSource, sid};
+use crate::supervision::{Bearer, EvictionReason, ParticipantEvent};
 use participant::{PROTOCOL_APPROVALS, PROTOCOL_RESPONSES, Participant, ParticipantId};
 use publish::Track;
 
@@ -64,6 +65,11 @@ pub enum Output {
         connection: ConnectionId,
     },
     Command(Command),
+    /// For those who watch over participants.
+    Happened {
+        bearer: Arc<Bearer>,
+        event: ParticipantEvent,
+    },
 }
 
 /// How peers of this room are reached.
@@ -82,6 +88,7 @@ pub struct RoomCounters {
     pub resumed: u64,
     pub left: u64,
     pub lost: u64,
+    pub evicted: u64,
     pub data_forwarded: u64,
     pub data_dropped: u64,
     pub refused_requests: u64,
@@ -248,17 +255,31 @@ impl Room {
         self.flush();
     }
 
-    /// Ends every session with this reason: the focus is going down.
+    /// Ends every session: the focus is going down.
     pub fn shut_down(&mut self, now: Now) {
+        self.dismiss_all(now, proto::DisconnectReason::ServerShutdown);
+    }
+
+    /// Ends every session: there is no such room any more.
+    pub fn delete(&mut self, now: Now) {
+        self.counters.evicted += self.participants.len() as u64;
+        self.dismiss_all(now, proto::DisconnectReason::RoomDeleted);
+    }
+
+    fn dismiss_all(&mut self, now: Now, reason: proto::DisconnectReason) {
         for id in self.participants.keys().copied().collect::<Vec<_>>() {
-            self.dismiss(
-                now,
-                id,
-                proto::DisconnectReason::ServerShutdown,
-                proto::leave_request::Action::Disconnect,
-            );
+            self.dismiss(now, id, reason, proto::leave_request::Action::Disconnect);
         }
         self.flush();
+    }
+
+    /// Sends somebody away, and says whether it was here. Media stop, and the client does not come back by itself.
+    pub fn evict(&mut self, now: Now, identity: &str, reason: EvictionReason) -> bool {
+        let Some(&id) = self.by_identity.get(identity) else { return false };
+        self.counters.evicted += 1;
+        self.dismiss(now, id, reason.to_protocol(), proto::leave_request::Action::Disconnect);
+        self.flush();
+        true
     }
 
     fn send(&mut self, to: ParticipantId, message: Response) {
@@ -268,6 +289,13 @@ impl Room {
         };
         let message = encode(message);
         self.out.push_back(Output::Send { connection, message });
+    }
+
+    fn happened(&mut self, id: ParticipantId, event: ParticipantEvent) {
+        if let Some(participant) = self.participants.get(&id) {
+            let bearer = Arc::clone(&participant.bearer);
+            self.out.push_back(Output::Happened { bearer, event });
+        }
     }
 
     fn command(&mut self, command: Command) {

@@ -1,6 +1,7 @@
 //! One participant, and its peer connections.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexMap;
@@ -14,6 +15,7 @@ use super::data_tracks::DataTracks;
 use super::publish::PendingTrack;
 use super::settings::TrackPreference;
 use crate::ids::ConnectionId;
+use crate::supervision::Bearer;
 use crate::token::Claims;
 
 pub(crate) type ParticipantId = u64;
@@ -32,6 +34,8 @@ pub(crate) struct Participant {
     pub sid: String,
     pub identity: String,
     pub claims: Claims,
+    /// What the claims say of who this is.
+    pub bearer: Arc<Bearer>,
     pub client: proto::ClientInfo,
     pub name: String,
     pub metadata: String,

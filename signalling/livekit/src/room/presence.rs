@@ -8,6 +8,7 @@ use weir_units::event::LineQuality;
 
 use super::participant::{Participant, ParticipantId};
 use super::{Now, Output, Room, encode};
+use crate::supervision::ParticipantEvent;
 
 /// Levels are told in eighths: a flicker is no news.
 const LEVEL_STEPS: f32 = 8.0;
@@ -214,6 +215,8 @@ impl Room {
         participant.state = proto::participant_info::State::Active;
         participant.changed = true;
         self.counters.connected += 1;
+        self.happened(id, ParticipantEvent::Connected);
+        let participant = &self.participants[&id];
         tracing::debug!(
             room = %self.info.name, participant = %participant.sid,
             after_ms = now.unix_ms - participant.joined_at_ms, "media connected"

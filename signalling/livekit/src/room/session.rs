@@ -1,5 +1,6 @@
 //! Coming and going: joining, carrying on, leaving, being replaced, giving up.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
@@ -17,6 +18,7 @@ use super::participant::{
 use super::{Now, Output, Room, start_over};
 use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
 use crate::join::{JoinError, JoinParameters};
+use crate::supervision::{Bearer, LeaveReason, ParticipantEvent};
 use crate::token::{self, Claims};
 
 /// Media must be connected this long after the join, else the participant is let go.
@@ -102,6 +104,7 @@ impl Room {
             changed: true,
             join_deadline: Some(now.at + JOIN_TIMEOUT),
             refresh_at: now.at + REFRESH_INTERVAL,
+            bearer: Arc::new(Bearer::new(&claims)),
             claims,
         };
         tracing::info!(
@@ -118,6 +121,7 @@ impl Room {
         self.was_entered = true;
         self.empty_since = None;
         self.counters.joined += 1;
+        self.happened(id, ParticipantEvent::Joined);
         self.send_join_response(id);
         self.send_refresh_token(now, id);
         self.settle_subscriptions(now, id);
@@ -221,6 +225,7 @@ impl Room {
                 .collect(),
             exp: Some(original.max(unix + REFRESHED_VALIDITY)),
             nbf: Some(unix),
+            iat: Some(participant.bearer.issued_ms as f64 / 1000.0), // whoever voids the first voids this one
             ..participant.claims.clone()
         };
         if let Some(token) = token::sign(&self.config.keys, &claims) {
@@ -242,11 +247,14 @@ impl Room {
         let cut = participant.cut_on_resume.take();
         if cut == Some(CutOnResume::BeforeMessages) {
             self.out.push_back(Output::Close { connection });
+            self.happened(id, ParticipantEvent::CutOff);
             return;
         }
         participant.connection = Some(connection);
         self.by_connection.insert(connection, id);
         self.counters.resumed += 1;
+        self.happened(id, ParticipantEvent::Resumed);
+        let participant = &self.participants[&id];
         tracing::info!(room = %self.info.name, participant = %participant.sid, "resumed");
         let last_message_seq = participant.data.last_sequence;
         let reconnect = proto::ReconnectResponse {
@@ -280,6 +288,7 @@ impl Room {
         }
         if cut.is_some() {
             self.drop_connection(id);
+            self.happened(id, ParticipantEvent::CutOff);
         }
     }
 
@@ -337,7 +346,9 @@ impl Room {
         participant.connection = None;
         // The answer to a round under way may never come; that is no fault of the client's.
         participant.downstream_mut().round.begun = None;
-        if !participant.is_active() {
+        if participant.is_active() {
+            self.happened(id, ParticipantEvent::CutOff);
+        } else {
             self.remove(now, id, DisconnectReason::SignalClose);
         }
         self.flush();
@@ -404,6 +415,8 @@ impl Room {
         tracing::info!(
             room = %self.info.name, participant = %gone.sid, reason = reason.as_str_name(), "left"
         );
+        let event = ParticipantEvent::Left(LeaveReason::from_protocol(reason));
+        self.out.push_back(Output::Happened { bearer: Arc::clone(&gone.bearer), event });
         self.by_identity.remove(&gone.identity);
         for subscription in gone.subscriptions.values() {
             self.by_subscription.remove(&subscription.id);
@@ -455,6 +468,7 @@ impl Room {
                 let leave = leave(DisconnectReason::Migration, Action::Resume);
                 self.send(id, Response::Leave(leave));
                 self.drop_connection(id);
+                self.happened(id, ParticipantEvent::CutOff);
             }
             Some(Scenario::SpeakerUpdate(seconds)) => {
                 let seconds = seconds.clamp(0, MAX_SIMULATED_SECONDS) as u64;

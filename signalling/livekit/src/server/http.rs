@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use super::{AdmissionError, OpenSocket, Server, now, websocket};
 use crate::join::JoinParameters;
 use crate::room::JoinError;
+use crate::supervision::{Barred, Bearer};
 use crate::token::{self, Claims, TokenError};
 
 pub(super) fn router(server: Arc<Server>) -> Router {
@@ -44,12 +45,13 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response
     let is_preflight = request.method() == Method::OPTIONS;
     let endpoint = endpoint(request.uri().path());
     let is_validate = matches!(endpoint, Some(Endpoint::Validate { .. }));
-    let mut response = match (request.method(), endpoint) {
+    let method = request.method().clone();
+    let mut response = match (&method, endpoint) {
         (&Method::OPTIONS, _) => StatusCode::NO_CONTENT.into_response(),
         (_, None) => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
         (&Method::GET | &Method::HEAD, Some(Endpoint::Health)) => "OK".into_response(),
         (&Method::GET, Some(Endpoint::Join { v1 })) => join(server, request, v1).await,
-        (&Method::GET, Some(Endpoint::Validate { v1 })) => match validate(&server, &request, v1) {
+        (&Method::GET, Some(Endpoint::Validate { v1 })) => match validate(server, request, v1).await {
             Ok(()) => "success".into_response(),
             Err(refusal) => refusal.into_response(),
         },
@@ -100,7 +102,9 @@ impl From<TokenError> for Refusal {
 impl From<AdmissionError> for Refusal {
     fn from(error: AdmissionError) -> Self {
         let status = match error {
-            AdmissionError::Refused(JoinError::MetadataNotAllowed) => StatusCode::UNAUTHORIZED,
+            AdmissionError::Refused(JoinError::MetadataNotAllowed | JoinError::VoidToken) => {
+                StatusCode::UNAUTHORIZED
+            }
             AdmissionError::Refused(JoinError::TooLong) => StatusCode::BAD_REQUEST,
             AdmissionError::NoSuchRoom => StatusCode::NOT_FOUND,
             AdmissionError::Refused(JoinError::RoomFull) | AdmissionError::Full | AdmissionError::Closing => {
@@ -111,7 +115,17 @@ impl From<AdmissionError> for Refusal {
     }
 }
 
-/// Everything that can be judged without joining.
+impl From<Barred> for Refusal {
+    fn from(barred: Barred) -> Self {
+        let status = match barred {
+            Barred::Void => StatusCode::UNAUTHORIZED, // which clients take as final
+            Barred::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, barred.to_string())
+    }
+}
+
+/// Everything that can be judged of the request without asking anybody.
 fn admit(server: &Server, request: &Request, v1: bool) -> Result<(Claims, JoinParameters), Refusal> {
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
     let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(request.uri())
@@ -136,8 +150,10 @@ fn admit(server: &Server, request: &Request, v1: bool) -> Result<(Claims, JoinPa
 }
 
 /// Clients ask when their WebSocket failed, to learn why: what only the room could say is said here as well.
-fn validate(server: &Server, request: &Request, v1: bool) -> Result<(), Refusal> {
-    let (claims, parameters) = admit(server, request, v1)?;
+async fn validate(server: Arc<Server>, request: Request, v1: bool) -> Result<(), Refusal> {
+    let (claims, parameters) = admit(&server, &request, v1)?;
+    drop(request);
+    server.supervision.gate.admit(&Bearer::new(&claims)).await?;
     if parameters.resume.is_none() && server.is_full(&claims.video.room) {
         return Err(AdmissionError::Refused(JoinError::RoomFull).into());
     }
@@ -169,6 +185,9 @@ async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(refusal),
     };
+    if let Err(barred) = server.supervision.gate.admit(&Bearer::new(&claims)).await {
+        return refuse(barred.into());
+    }
     let (mut parts, _) = request.into_parts();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,

@@ -15,6 +15,7 @@ pub(super) struct Metrics {
     resumed: IntCounter,
     left: IntCounter,
     lost: IntCounter,
+    evicted: IntCounter,
     pub messages_in: IntCounter,
     pub messages_out: IntCounter,
     pub malformed_messages: IntCounter,
@@ -49,7 +50,7 @@ impl Metrics {
         )?;
         let leaves = labelled(
             "weir_leaves_total",
-            "Participants who left: of their own will (left), or because their media stopped (lost).",
+            "Participants who left: of their own will (left), because their media stopped (lost), or sent away (evicted).",
             "cause",
         )?;
         let messages =
@@ -70,6 +71,7 @@ impl Metrics {
             resumed: joins.with_label_values(&["resumed"]),
             left: leaves.with_label_values(&["left"]),
             lost: leaves.with_label_values(&["lost"]),
+            evicted: leaves.with_label_values(&["evicted"]),
             messages_in: messages.with_label_values(&["in"]),
             messages_out: messages.with_label_values(&["out"]),
             malformed_messages: counter(
@@ -100,6 +102,7 @@ impl Metrics {
         self.resumed.inc_by(after.resumed - before.resumed);
         self.left.inc_by(after.left - before.left);
         self.lost.inc_by(after.lost - before.lost);
+        self.evicted.inc_by(after.evicted - before.evicted);
         self.refused_requests.inc_by(after.refused_requests - before.refused_requests);
         self.failed_negotiations.inc_by(after.failed_negotiations - before.failed_negotiations);
         self.data_forwarded.inc_by(after.data_forwarded - before.data_forwarded);

@@ -21,6 +21,7 @@ use crate::ids::{ConnectionId, IdSource};
 use crate::join::JoinParameters;
 use crate::plane::Plane;
 use crate::room::{self, JoinError, LocalMedia, Now, Room, RoomConfig};
+use crate::supervision::{EvictionReason, Supervision};
 use crate::token::Claims;
 use metrics::Metrics;
 
@@ -50,6 +51,7 @@ pub struct Server {
     config: ServerConfig,
     room_config: Arc<RoomConfig>,
     plane: Arc<dyn Plane>,
+    supervision: Supervision,
     ids: Arc<IdSource>,
     next_connection: AtomicU64,
     rooms: Mutex<HashMap<String, RoomHandle>>,
@@ -86,6 +88,8 @@ enum Input {
     Join(Box<Join>),
     Message { connection: ConnectionId, message: Box<Request> },
     Closed { connection: ConnectionId },
+    Evict { identity: String, reason: EvictionReason, reply: oneshot::Sender<bool> },
+    Delete,
     ShutDown,
 }
 
@@ -124,12 +128,14 @@ impl Server {
     pub fn new(
         config: ServerConfig,
         plane: Arc<dyn Plane>,
+        supervision: Supervision,
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, prometheus::Error> {
         Ok(Arc::new(Self {
             room_config: Arc::new(config.room.clone()),
             config,
             plane,
+            supervision,
             ids: Arc::new(IdSource::default()),
             next_connection: AtomicU64::new(1),
             rooms: Mutex::new(HashMap::new()),
@@ -161,6 +167,25 @@ impl Server {
         if tokio::time::timeout(deadline, all_closed).await.is_err() {
             let (rooms, sockets) = (self.lock_rooms().len(), *self.sockets.borrow());
             tracing::warn!(rooms, sockets, "clients had not all gone at the shutdown deadline");
+        }
+    }
+
+    /// Sends a participant away, whom clients then see leave. `false` if it was not there. Its tokens stay as good as they
+    /// are: who is to stay away has them voided first, by the [`Gate`](crate::supervision::Gate).
+    pub async fn evict(&self, room: &str, identity: &str, reason: EvictionReason) -> bool {
+        let Some(room) = self.find(room) else { return false };
+        let (reply, answer) = oneshot::channel();
+        let evict = Input::Evict { identity: identity.to_owned(), reason, reply };
+        // A room that ends meanwhile has nobody left in it.
+        room.inputs.send(evict).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Sends everybody away and ends the room, if there is one. The next join makes a new one.
+    pub async fn close_room(&self, room: &str) {
+        if let Some(room) = self.find(room)
+            && room.inputs.send(Input::Delete).await.is_ok()
+        {
+            room.inputs.closed().await;
         }
     }
 

@@ -12,7 +12,8 @@ use weir_units::ids::ConferenceId;
 use super::{Input, Join, RoomHandle, Server, now, outbox};
 use crate::ids::ConnectionId;
 use crate::plane::Link;
-use crate::room::{Output, Room, RoomCounters};
+use crate::room::{JoinError, Output, Room, RoomCounters};
+use crate::supervision::{Bearer, EvictionReason, ParticipantEvent, Supervision};
 
 /// Inputs taken before what they brought about is carried out.
 const BATCH: usize = 64;
@@ -105,8 +106,14 @@ impl RoomTask {
         match input {
             Input::Join(join) => {
                 let Join { connection, claims, parameters, outbox, reply } = *join;
-                self.clients.insert(connection, outbox);
-                let result = self.room.join(now(), connection, claims, parameters);
+                let is_void = self.server.supervision.gate.is_void(&Bearer::new(&claims));
+                let result = match is_void {
+                    true => Err(JoinError::VoidToken),
+                    false => {
+                        self.clients.insert(connection, outbox);
+                        self.room.join(now(), connection, claims, parameters)
+                    }
+                };
                 if result.is_err() {
                     self.clients.remove(&connection);
                 }
@@ -122,6 +129,13 @@ impl RoomTask {
             Input::Closed { connection } => {
                 self.clients.remove(&connection);
                 self.room.handle_close(now(), connection);
+            }
+            Input::Evict { identity, reason, reply } => {
+                let _ = reply.send(self.room.evict(now(), &identity, reason));
+            }
+            Input::Delete => {
+                self.room.delete(now());
+                return ControlFlow::Break(());
             }
             Input::ShutDown => {
                 self.room.shut_down(now());
@@ -149,6 +163,7 @@ impl RoomTask {
                 Output::Close { connection } => {
                     self.clients.remove(&connection);
                 }
+                Output::Happened { bearer, event } => self.tell(&bearer, event),
             }
         }
         if commands {
@@ -158,6 +173,15 @@ impl RoomTask {
         self.server.metrics.count(&self.counted, &counted);
         self.counted = counted;
         self.gauge(self.room.participants(), self.room.tracks());
+    }
+
+    fn tell(&mut self, bearer: &Bearer, event: ParticipantEvent) {
+        let Supervision { gate, observer } = &self.server.supervision;
+        observer.observe(bearer, event);
+        // Whoever voided the token since the join was let in looked for its bearer too early to find it.
+        if event == ParticipantEvent::Joined && gate.is_void(bearer) {
+            self.room.evict(now(), &bearer.identity, EvictionReason::ParticipantRemoved);
+        }
     }
 
     fn send(&mut self, connection: ConnectionId, message: Bytes) {

@@ -15,6 +15,7 @@ use prost::Message;
 use weir_livekit::ids::{ConnectionId, IdSource};
 use weir_livekit::join::{JoinParameters, Resume};
 use weir_livekit::room::{JoinError, LocalMedia, Now, Output, Room, RoomConfig};
+use weir_livekit::supervision::ParticipantEvent;
 use weir_livekit::token::{Claims, Keys, VideoGrant};
 use weir_negotiation::{Candidate, Protocol};
 use weir_units::command::Command;
@@ -36,6 +37,8 @@ pub struct World {
     pub now: Now,
     pub clients: BTreeMap<&'static str, Client>,
     pub plane: PlaneModel,
+    /// What observers were told of whom.
+    pub happened: Vec<(String, ParticipantEvent)>,
     last_connection: u64,
 }
 
@@ -150,6 +153,7 @@ impl World {
             now,
             clients: BTreeMap::new(),
             plane: PlaneModel::default(),
+            happened: Vec::new(),
             last_connection: 0,
         }
     }
@@ -327,6 +331,7 @@ impl World {
                     self.client_on(connection).hear(response);
                 }
                 Output::Close { connection } => self.client_on(connection).closed = true,
+                Output::Happened { bearer, event } => self.happened.push((bearer.identity.clone(), event)),
             }
         }
     }

@@ -7,6 +7,7 @@ use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::simulate_scenario::Scenario;
+use weir_livekit::supervision::{EvictionReason, LeaveReason, ParticipantEvent};
 use weir_units::event::{Event, PeerLostReason};
 
 use crate::harness::{Joining, SECOND, World};
@@ -161,4 +162,51 @@ fn a_simulated_cut_comes_with_the_next_resume() {
         world.resume("alice");
         assert!(!world.clients["alice"].closed, "once is enough");
     }
+}
+
+#[test]
+fn an_eviction_ends_media_at_once_even_of_a_client_that_is_cut_off() {
+    let mut world = World::new();
+    world.join("alice");
+    world.publish("alice", camera("cam"));
+    world.join("bob");
+    world.advance(SECOND);
+    world.cut("alice");
+    let peers = world.peers("alice");
+    assert!(world.room.evict(world.now, "alice", EvictionReason::ParticipantRemoved));
+    world.settle();
+    assert_eq!(world.plane.removed, peers);
+    assert!(world.plane.publications.is_empty() && world.plane.subscriptions.is_empty());
+    assert_eq!(farewells(&world, "bob"), [("alice".to_owned(), DisconnectReason::ParticipantRemoved)]);
+    assert!(!world.room.evict(world.now, "alice", EvictionReason::ParticipantRemoved));
+    world.resume("alice");
+    assert_eq!(
+        world.clients["alice"].dismissal(),
+        Some((DisconnectReason::StateMismatch, Action::Reconnect)),
+        "there is nothing to come back to"
+    );
+}
+
+#[test]
+fn observers_hear_of_every_session_from_its_beginning_to_its_end() {
+    use ParticipantEvent::{Connected, CutOff, Joined, Left, Resumed};
+    let mut world = World::new();
+    world.join("alice");
+    world.cut("alice");
+    world.resume("alice");
+    world.join_as(Joining::new("alice").called("alice again")).unwrap();
+    let peer = world.peers("alice again")[0];
+    world.event(Event::PeerLost { peer, reason: PeerLostReason::Timeout });
+    world.join_as(Joining::new("bob").unconnected()).unwrap();
+    world.cut("bob");
+    world.join_as(Joining::new("bob").called("bob again")).unwrap();
+    world.says("bob again", Request::Leave(proto::LeaveRequest::default()));
+    let told = |of: &str| -> Vec<ParticipantEvent> {
+        world.happened.iter().filter(|(identity, _)| identity == of).map(|(_, event)| *event).collect()
+    };
+    let replaced = [Joined, Connected, CutOff, Resumed, Left(LeaveReason::Replaced)];
+    let lost = [Joined, Connected, Left(LeaveReason::Lost)];
+    assert_eq!(told("alice"), [&replaced[..], &lost].concat());
+    let never_connected = [Joined, Left(LeaveReason::Lost)];
+    assert_eq!(told("bob"), [&never_connected[..], &[Joined, Connected, Left(LeaveReason::Own)]].concat());
 }

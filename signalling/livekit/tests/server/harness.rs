@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use weir_livekit::server::serve_connection;
 use weir_livekit::token::{self, Claims, Keys, VideoGrant};
-use weir_livekit::{Link, Plane, RoomConfig, Server, ServerConfig};
+use weir_livekit::{Link, Plane, RoomConfig, Server, ServerConfig, Supervision};
 use weir_units::ids::ConferenceId;
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -63,12 +63,17 @@ impl TestServer {
     }
 
     pub fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::supervised(Supervision::default(), change)
+    }
+
+    pub fn supervised(supervision: Supervision, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let keys = Keys::new([("key".to_owned(), SECRET.to_owned())]);
         let room = RoomConfig { keys, ..RoomConfig::default() };
         let mut config = ServerConfig { room, ..ServerConfig::default() };
         change(&mut config);
         let registry = prometheus::Registry::new();
-        Self { server: Server::new(config, Arc::new(SilentPlane), &registry).unwrap(), registry }
+        let server = Server::new(config, Arc::new(SilentPlane), supervision, &registry).unwrap();
+        Self { server, registry }
     }
 
     /// A counter or gauge, its labels' values added up.
