@@ -194,7 +194,9 @@ impl Room {
             ping_interval: PING_INTERVAL_SECONDS,
             ping_timeout: PING_TIMEOUT_SECONDS,
             enabled_publish_codecs: self.config.enabled_codecs(),
-            fast_publish: dual && grant.may_publish(),
+            // With one peer connection, native clients take it to mean "offer without waiting 150 ms for more to
+            // offer", also when we ask for an offer: it is as good for who only watches.
+            fast_publish: !dual || grant.may_publish(),
             ..Default::default()
         };
         self.send(id, Response::Join(response));

@@ -39,6 +39,22 @@ fn with_one_peer_connection_the_offer_in_the_join_is_answered_without_waiting() 
 }
 
 #[test]
+fn with_one_peer_connection_who_only_watches_need_not_wait_before_offering() {
+    let mut world = World::new();
+    let joining = Joining::new("alice").grant(|grant| grant.can_publish = Some(false));
+    world.join_as(joining.unconnected()).unwrap();
+    assert!(join_response(&world, "alice").fast_publish);
+}
+
+#[test]
+fn with_two_who_may_not_publish_gets_no_connection_to_publish_on_before_it_asks() {
+    let mut world = World::new();
+    let joining = Joining::new("alice").dual().grant(|grant| grant.can_publish = Some(false));
+    world.join_as(joining.unconnected()).unwrap();
+    assert!(!join_response(&world, "alice").fast_publish);
+}
+
+#[test]
 fn with_two_the_room_offers_data_at_once_and_lets_the_client_publish_at_once() {
     let mut world = World::new();
     world.join_as(Joining::new("alice").dual().unconnected()).unwrap();
