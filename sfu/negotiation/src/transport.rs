@@ -25,7 +25,8 @@ enum Setup {
 
 impl Remote {
     /// Ours when we answer this description: passive wherever we may choose, so that the client's hello, which can
-    /// only come after the answer, starts the handshake.
+    /// only come after the answer, starts the handshake. To be active would save a client a round trip, but the server
+    /// chooses the cipher of the media, and libwebrtc's takes AES-CM with SHA-1, five times as dear as AES-GCM.
     pub fn role_of_answerer(&self) -> DtlsRole {
         match self.setup {
             Setup::Passive => DtlsRole::Client,

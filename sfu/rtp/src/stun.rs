@@ -1,11 +1,14 @@
 //! A look into a STUN message ([RFC 8489 §5](https://www.rfc-editor.org/rfc/rfc8489#section-5)), enough to find whom
-//! it is for. Nothing here is authenticated: whoever answers checks the integrity first.
+//! it is for and what it carries. Nothing here is authenticated: whoever answers checks the integrity first.
 
 use crate::bytes::{u16_at, u32_at};
 
 const HEADER_LEN: usize = 20;
 const MAGIC_COOKIE: u32 = 0x2112_a442;
 const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+/// [draft-hancke-webrtc-sped](https://datatracker.ietf.org/doc/draft-hancke-webrtc-sped/)
+const META_DTLS_IN_STUN: u16 = 0xc070;
 
 /// Attributes looked at before giving up; ICE sends the user name among the first of about ten.
 const MAX_ATTRIBUTES: usize = 32;
@@ -49,24 +52,34 @@ pub fn peek(datagram: &[u8]) -> Option<Binding<'_>> {
     }
     let transaction = *datagram.get(8..)?.first_chunk()?;
     let mut binding = Binding { class, transaction, local_ufrag: None, remote_ufrag: None };
-    let mut at = HEADER_LEN;
-    for _ in 0..MAX_ATTRIBUTES {
-        let (Some(kind), Some(len)) = (u16_at(datagram, at), u16_at(datagram, at + 2)) else { break };
-        let len = usize::from(len);
-        let Some(value) = datagram.get(at + 4..at + 4 + len) else { break };
-        if kind == USERNAME {
-            if len <= MAX_USERNAME_LEN
-                && let Ok(name) = std::str::from_utf8(value)
-                && let Some((local, remote)) = name.split_once(':')
-            {
-                binding.local_ufrag = Some(local);
-                binding.remote_ufrag = Some(remote);
-            }
-            break;
-        }
-        at += 4 + len.next_multiple_of(4);
+    if let Some((_, value)) = attributes(datagram).find(|(kind, _)| *kind == USERNAME)
+        && value.len() <= MAX_USERNAME_LEN
+        && let Ok(name) = std::str::from_utf8(value)
+        && let Some((local, remote)) = name.split_once(':')
+    {
+        binding.local_ufrag = Some(local);
+        binding.remote_ufrag = Some(remote);
     }
     Some(binding)
+}
+
+/// The DTLS packet that a message carries where its integrity covers it: some clients send their first flight along
+/// with each check until one is answered.
+pub fn carried_dtls(datagram: &[u8]) -> Option<&[u8]> {
+    let mut covered = attributes(datagram).take_while(|(kind, _)| *kind != MESSAGE_INTEGRITY);
+    let (_, packet) = covered.find(|(kind, _)| *kind == META_DTLS_IN_STUN)?;
+    Some(packet).filter(|packet| !packet.is_empty()) // an empty one says that its sender knows of the attribute
+}
+
+fn attributes(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut at = HEADER_LEN;
+    std::iter::from_fn(move || {
+        let (kind, len) = (u16_at(datagram, at)?, usize::from(u16_at(datagram, at + 2)?));
+        let value = datagram.get(at + 4..at + 4 + len)?;
+        at += 4 + len.next_multiple_of(4);
+        Some((kind, value))
+    })
+    .take(MAX_ATTRIBUTES)
 }
 
 #[cfg(test)]
@@ -133,10 +146,23 @@ mod tests {
         assert_eq!(peek(&request(&attributes)).unwrap().local_ufrag, None);
     }
 
+    #[test]
+    fn only_dtls_under_the_integrity_is_carried() {
+        let integrity = (MESSAGE_INTEGRITY, &[0; 20][..]);
+        let hello = (META_DTLS_IN_STUN, &[22, 254, 253][..]);
+        let message = request(&[(USERNAME, b"a:b"), hello, integrity]);
+        assert_eq!(carried_dtls(&message), Some(&[22, 254, 253][..]));
+        assert_eq!(carried_dtls(&request(&[(USERNAME, b"a:b"), integrity, hello])), None);
+        assert_eq!(carried_dtls(&request(&[(META_DTLS_IN_STUN, &[]), integrity])), None);
+        assert_eq!(carried_dtls(&request(&[(USERNAME, b"a:b"), integrity])), None);
+        assert_eq!(carried_dtls(&message[..34]), None);
+    }
+
     proptest! {
         #[test]
         fn peeking_is_total(body in proptest::collection::vec(any::<u8>(), 0..100)) {
             peek(&body);
+            carried_dtls(&body);
             let mut message = vec![0, 1, 0, (body.len() & !3) as u8, 0x21, 0x12, 0xa4, 0x42];
             message.extend([7; 12]);
             message.extend(&body[..body.len() & !3]);

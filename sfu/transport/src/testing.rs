@@ -47,6 +47,22 @@ pub fn binding_request(from: &str, to: &IceCredentials, priority: u32, nominates
     bytes
 }
 
+/// `check` with a DTLS packet in it, and the integrity of whoever knows `password`.
+pub fn carrying(check: &[u8], packet: &[u8], password: &str) -> Vec<u8> {
+    const INTEGRITY_AND_FINGERPRINT: usize = 24 + 8;
+    let mut bytes = check[..check.len() - INTEGRITY_AND_FINGERPRINT].to_vec();
+    bytes.extend([0xc0, 0x70]);
+    bytes.extend((packet.len() as u16).to_be_bytes());
+    bytes.extend(packet);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let len = (bytes.len() + 24 - 20) as u16;
+    bytes[2..4].copy_from_slice(&len.to_be_bytes());
+    let integrity = sha1_hmac(password.as_bytes(), &[&bytes]);
+    bytes.extend([0, 8, 0, 20]);
+    bytes.extend(integrity);
+    bytes
+}
+
 /// Whether `packet` answers a check with success and integrity of the holder of `of`. Gives the address the answer
 /// names: where the check seemed to come from.
 pub fn mapped_address(packet: &[u8], of: &IceCredentials) -> Option<SocketAddr> {

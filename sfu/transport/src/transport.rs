@@ -135,7 +135,18 @@ impl Transport {
             self.outputs.push_back(Output::RouteSelected(route));
             self.start_dtls(now);
         }
+        self.take_early_hello(now, route, packet);
         true
+    }
+
+    /// A client that sends its hello along with its checks is answered a round trip earlier than if it had to wait for
+    /// an answer to them. What we send goes beside STUN as ever: we do not say that we know of the method, so a client
+    /// may say its hello again, which is a repetition like any other.
+    fn take_early_hello(&mut self, now: Instant, route: Route, check: &[u8]) {
+        let is_awaited = !self.is_client() && !self.handshake_done;
+        if is_awaited && let Some(packet) = weir_rtp::stun::carried_dtls(check) {
+            self.handle_dtls(now, route, packet);
+        }
     }
 
     /// DTLS is taken only from where ICE has validated the peer.

@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::testing::{Client, ClientEvent};
+use crate::testing::{Client, ClientEvent, carrying};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -212,6 +212,41 @@ fn nothing_but_a_check_moves_it_before_the_address_is_validated() {
     path.check(true);
     path.run(5 * SECOND);
     assert!(path.connected, "its repetition is taken");
+}
+
+/// A path whose client has a hello to say, and the hello.
+fn about_to_say_hello() -> (Path, Vec<u8>) {
+    let mut path = Path::new();
+    let description = path.focus_description.clone();
+    path.client.set_focus(path.now, &description);
+    let hello = path.client.poll_packet().expect("a hello");
+    (path, hello)
+}
+
+#[test]
+fn a_hello_in_the_first_check_is_answered_with_it_and_may_be_said_again() {
+    let (mut path, hello) = about_to_say_hello();
+    let check = carrying(&path.client.check(true), &hello, &ice("focus").password);
+    path.put(To::Focus(path.from), check);
+    path.run(DELAY);
+    let answers: Vec<u8> = path.under_way.values().map(|(_, packet)| packet[0]).collect();
+    assert_eq!(answers[..2], [1, 22], "the answer to the check, and the answer to the hello");
+    path.run(DELAY);
+    path.put(To::Focus(path.from), hello); // as clients do that were not told of the first
+    path.run(DELAY);
+    assert!(path.connected, "in one and a half round trips");
+    path.run(SECOND);
+    path.open_channels();
+    assert!(!path.failed);
+}
+
+#[test]
+fn a_hello_in_a_check_of_a_stranger_is_not_taken() {
+    let (mut path, hello) = about_to_say_hello();
+    let check = carrying(&path.client.check(true), &hello, "a password that is not ours");
+    path.put(To::Focus(path.from), check);
+    path.run(DELAY);
+    assert!(path.under_way.is_empty());
 }
 
 #[test]
