@@ -1,0 +1,4 @@
+//! The Matrix side of a focus: who a person is, what they may do, and what their homeserver is told.
+//!
+//! This crate must not know `weir-core` nor `weir-livekit`: it says who may do what as plain values, and the focus
+//! turns them into tokens, admissions and evictions of the protocol that clients speak.
