@@ -3,5 +3,9 @@
 //! This crate must not know `weir-core` nor `weir-livekit`: it says who may do what as plain values, and the focus
 //! turns them into tokens, admissions and evictions of the protocol that clients speak.
 
+pub mod keys;
 pub mod names;
+pub mod openid;
 pub mod policy;
+pub mod request;
+pub mod service;

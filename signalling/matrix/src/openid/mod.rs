@@ -1,0 +1,248 @@
+//! Who somebody is, by their homeserver's word.
+//!
+//! A client presents a token that its homeserver made, and [`OpenId`] asks that homeserver whose it is
+//! (<https://spec.matrix.org/latest/server-server-api/#openid>). The asker chose the server that is asked, so everything
+//! about the answer is suspect: it counts for users of that server alone, and it may cost neither much time nor much
+//! memory.
+
+mod address;
+mod cache;
+mod dns;
+mod http;
+mod limits;
+mod route;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{StatusCode, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use crate::names::{ServerName, UserId};
+use cache::Vouched;
+use http::{Answer, Http, Target};
+use limits::Limits;
+use route::Routes;
+
+pub use address::Reach;
+pub use dns::{Dns, DnsError};
+pub use http::HttpError;
+pub use limits::Busy;
+pub use route::Ports;
+
+/// `{"sub": …}`, with what a newer server may add.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+const USER_INFO: &str = "/_matrix/federation/v1/openid/userinfo?access_token=";
+
+/// What an operator chose.
+#[derive(Clone, Debug)]
+pub struct OpenIdConfig {
+    /// Networks that may be reached although they are not the public internet.
+    pub reach: Reach,
+    /// Authorities that are trusted beside the public ones.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// The time of one look-up, all its waiting included.
+    pub timeout: Duration,
+    /// Look-ups a second at one origin.
+    pub per_second: u32,
+    /// A homeserver that is asked at an address of its own instead of by federation.
+    pub home: Option<Home>,
+    pub ports: Ports,
+}
+
+impl Default for OpenIdConfig {
+    fn default() -> Self {
+        Self {
+            reach: Reach::default(),
+            authorities: Vec::new(),
+            timeout: Duration::from_secs(10),
+            per_second: 200,
+            home: None,
+            ports: Ports::default(),
+        }
+    }
+}
+
+/// The homeserver beside this focus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    server: ServerName,
+    target: Target,
+    is_tls: bool,
+    host: String,
+    /// What stands before the path of a request.
+    base: String,
+}
+
+impl Home {
+    /// `url` is the base URL of its client-server or federation API: `http` or `https`, with perhaps a port and a path.
+    pub fn new(server: ServerName, url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let is_tls = match uri.scheme_str()? {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let authority = ServerName::parse(uri.authority()?.as_str())?;
+        let port = authority.port().unwrap_or(if is_tls { 443 } else { 80 });
+        if uri.query().is_some() {
+            return None;
+        }
+        Some(Self {
+            server,
+            target: Target { host: authority.host().clone(), port },
+            is_tls,
+            host: authority.as_str().to_owned(),
+            base: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// Certificates in a file as operators have it (PEM); none is an error as well.
+pub fn read_authorities(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+    let mut store = tokio_rustls::rustls::RootCertStore::empty();
+    for certificate in &certificates {
+        store.add(certificate.clone()).ok()?;
+    }
+    Some(certificates).filter(|certificates| !certificates.is_empty())
+}
+
+/// Why somebody is not who they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenIdError {
+    #[error("too many look-ups are under way: {0:?}")]
+    Busy(Busy),
+    #[error("the homeserver did not answer in time")]
+    TimedOut,
+    #[error("the homeserver was not reached: {0}")]
+    Http(#[from] HttpError),
+    #[error("the homeserver does not know the token")]
+    UnknownToken,
+    #[error("the homeserver answered with a failure")]
+    Failed,
+    #[error("the homeserver's answer names no user")]
+    Malformed,
+    #[error("the homeserver vouched for a user of another server")]
+    ForeignUser,
+}
+
+/// Asks homeservers.
+pub struct OpenId {
+    config: OpenIdConfig,
+    http: Http,
+    routes: Routes,
+    limits: Limits,
+    vouched: Vouched,
+}
+
+impl OpenId {
+    /// An error means that an authority's certificate cannot be used.
+    pub fn new(config: OpenIdConfig, dns: Dns) -> Result<Arc<Self>, tokio_rustls::rustls::Error> {
+        let http = Http::new(dns, config.reach.clone(), config.authorities.clone())?;
+        Ok(Arc::new(Self {
+            routes: Routes::new(http.clone(), config.ports),
+            limits: Limits::new(config.per_second),
+            vouched: Vouched::default(),
+            http,
+            config,
+        }))
+    }
+
+    /// Whose token it is.
+    pub async fn user(&self, server: &ServerName, token: &str) -> Result<UserId, OpenIdError> {
+        if let Some(user) = self.vouched.get(server, token, now()) {
+            return Ok(user);
+        }
+        let home = self.config.home.as_ref().filter(|home| home.server == *server);
+        let places = match home {
+            Some(_) => self.limits.enter_home(),
+            None => self.limits.enter(server.as_str(), now()),
+        };
+        let places = places.map_err(OpenIdError::Busy)?;
+        let look_up = async {
+            let _turn = places.turn().await;
+            self.ask(server, home, token).await
+        };
+        let answer = tokio::time::timeout(self.config.timeout, look_up).await;
+        let user = read(server, answer.map_err(|_| OpenIdError::TimedOut)??)?;
+        self.limits.note_answer(server.as_str());
+        self.vouched.put(server, token, user.clone(), now());
+        Ok(user)
+    }
+
+    async fn ask(&self, server: &ServerName, home: Option<&Home>, token: &str) -> Result<Answer, HttpError> {
+        let path = format!("{USER_INFO}{}", utf8_percent_encode(token, NON_ALPHANUMERIC));
+        match home {
+            Some(home) => {
+                let path = format!("{}{path}", home.base);
+                self.http.ask_home(&home.target, home.is_tls, &home.host, &path, MAX_ANSWER_BYTES).await
+            }
+            None => {
+                let route = self.routes.find(server).await;
+                self.http.get(&route.targets, &route.identity, &route.host, &path, MAX_ANSWER_BYTES).await
+            }
+        }
+    }
+}
+
+/// A user of the server that was asked, or nobody: else any server could vouch for anybody.
+fn read(server: &ServerName, answer: Answer) -> Result<UserId, OpenIdError> {
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(OpenIdError::UnknownToken),
+        _ => return Err(OpenIdError::Failed), // redirects among them: nobody else may answer
+    }
+    let json: Value = serde_json::from_slice(&answer.body).map_err(|_| OpenIdError::Malformed)?;
+    let user =
+        json.get("sub").and_then(Value::as_str).and_then(UserId::parse).ok_or(OpenIdError::Malformed)?;
+    if user.server() != server {
+        return Err(OpenIdError::ForeignUser);
+    }
+    Ok(user)
+}
+
+/// The runtime's clock, by which time-outs are slept as well.
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Host;
+
+    #[test]
+    fn the_own_homeserver_is_named_by_a_base_url() {
+        let server = ServerName::parse("lab.example").unwrap();
+        let home = |url| Home::new(server.clone(), url);
+        let plain = home("http://127.0.0.1:8008").unwrap();
+        assert_eq!((plain.is_tls, plain.target.port, plain.base.as_str()), (false, 8008, ""));
+        let behind = home("https://matrix.lab.example/hs/").unwrap();
+        assert_eq!((behind.is_tls, behind.target.port, behind.base.as_str()), (true, 443, "/hs"));
+        assert_eq!(behind.target.host, Host::Name("matrix.lab.example".to_owned()));
+        for url in [
+            "",
+            "127.0.0.1:8008",
+            "ftp://lab.example",
+            "http://",
+            "/x",
+            "http://a.example/?x",
+            "http://u@a.example",
+        ] {
+            assert_eq!(home(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_certificates_has_no_authorities() {
+        assert!(read_authorities(b"").is_none());
+        assert!(
+            read_authorities(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_none()
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! What an operator sees of the authorisation service.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+
+use super::Refusal;
+use crate::names::UserId;
+use crate::openid::{HttpError, OpenIdError};
+use crate::request::Endpoint;
+
+pub(super) struct Metrics {
+    requests: IntCounterVec,
+    lookups: IntCounterVec,
+    seconds: Histogram,
+}
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "weir_token_requests_total",
+                "Requests to the authorisation service, by endpoint and outcome.",
+            ),
+            &["endpoint", "outcome"],
+        )?;
+        let lookups = IntCounterVec::new(
+            Opts::new(
+                "weir_openid_lookups_total",
+                "Questions whose OpenID token it is, by what came of them: vouched (remembered ones as well), refused (by the \
+                 homeserver), foreign (it vouched for another server's user), unreachable, not_allowed (no public address), \
+                 failed, timed_out, busy (not asked).",
+            ),
+            &["outcome"],
+        )?;
+        let seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "weir_openid_lookup_seconds",
+                "How long until a homeserver had said whose a token is, or not.",
+            )
+            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(lookups.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { requests, lookups, seconds })
+    }
+
+    pub fn answered<T>(&self, endpoint: Endpoint, answer: &Result<T, Refusal>) {
+        let endpoint = match endpoint {
+            Endpoint::SfuGet => "sfu_get",
+            Endpoint::GetToken => "get_token",
+            Endpoint::DelegateDelayedLeave => "delegate_delayed_leave",
+        };
+        let outcome = answer.as_ref().map_or_else(|refusal| refusal.name(), |_| "granted");
+        self.requests.with_label_values(&[endpoint, outcome]).inc();
+    }
+
+    pub fn looked_up(&self, took: Duration, user: &Result<UserId, OpenIdError>) {
+        let outcome = match user {
+            Ok(_) => "vouched",
+            Err(OpenIdError::UnknownToken) => "refused",
+            Err(OpenIdError::ForeignUser) => "foreign",
+            Err(OpenIdError::Http(HttpError::AddressNotAllowed)) => "not_allowed",
+            Err(OpenIdError::Http(_)) => "unreachable",
+            Err(OpenIdError::Failed | OpenIdError::Malformed) => "failed",
+            Err(OpenIdError::TimedOut) => "timed_out",
+            Err(OpenIdError::Busy(_)) => "busy",
+        };
+        self.lookups.with_label_values(&[outcome]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}

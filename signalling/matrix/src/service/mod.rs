@@ -1,0 +1,242 @@
+//! The authorisation service: a client proves who it is, and gets the address of a focus and a token for it.
+//!
+//! The order is the defence. A body is judged by itself first; only then is the homeserver that it names asked; only
+//! then is the policy asked what that person may do; and only then does a focus make the token.
+
+mod metrics;
+mod refusal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Limited};
+use serde_json::json;
+
+use crate::names;
+use crate::openid::OpenId;
+use crate::policy::{Asker, Grants, Policy};
+use crate::request::{Endpoint, MAX_BODY_BYTES, TokenRequest};
+use metrics::Metrics;
+
+pub use refusal::Refusal;
+
+/// A body must be there within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Somebody who may join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    pub asker: Asker,
+    /// The name of the conference, by the hash that all clients know.
+    pub conference: String,
+    /// As whom the others expect to see them.
+    pub identity: String,
+    pub grants: Grants,
+}
+
+/// Where somebody connects, and with what. Clients connect to the `url` of this very answer, whatever host was announced
+/// for the call, so each may be sent to the focus that is best for them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FocusAnswer {
+    pub url: String,
+    pub jwt: String,
+}
+
+/// Chooses a focus for each admission, has it ready for the conference, and signs.
+///
+/// A first answer is final to clients, so a slow answer is better than a refusal.
+pub trait Foci: Send + Sync + 'static {
+    fn focus_for<'a>(&'a self, admission: &'a Admission) -> BoxFuture<'a, Result<FocusAnswer, Refusal>>;
+}
+
+/// A leave that a client has scheduled at its homeserver, to be sent when the client is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    pub admission: Admission,
+    pub delay_id: String,
+    pub timeout: Duration,
+}
+
+/// Keeps delayed leaves alive while their clients are connected.
+pub trait Leaves: Send + Sync + 'static {
+    fn delegate(&self, delegation: Delegation) -> BoxFuture<'_, Result<(), Refusal>>;
+}
+
+/// What the service asks, in this order.
+#[derive(Clone)]
+pub struct Parts {
+    pub openid: Arc<OpenId>,
+    pub policy: Arc<dyn Policy>,
+    pub foci: Arc<dyn Foci>,
+    /// Without one `/delegate_delayed_leave` is not there, and clients keep their leaves alive themselves.
+    pub leaves: Option<Arc<dyn Leaves>>,
+}
+
+/// See the module's description.
+pub struct Service {
+    prefix: Vec<String>,
+    parts: Parts,
+    metrics: Metrics,
+}
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Health,
+    Token(Endpoint),
+}
+
+impl Service {
+    /// `prefix` is the path of the URL that is announced to clients. Metrics are registered with `registry`; an error
+    /// means that another service has registered its own there.
+    pub fn new(
+        prefix: &str,
+        parts: Parts,
+        registry: &prometheus::Registry,
+    ) -> Result<Arc<Self>, prometheus::Error> {
+        let prefix = segments(prefix).map(str::to_owned).collect();
+        Ok(Arc::new(Self { prefix, parts, metrics: Metrics::new(registry)? }))
+    }
+
+    /// Serves its own paths, and leaves all others to `inner`.
+    pub fn in_front_of(self: &Arc<Self>, inner: Router) -> Router {
+        inner.layer(middleware::from_fn_with_state(Arc::clone(self), handle))
+    }
+
+    /// With the prefix, and without any, since proxies may cut it off. Doubled slashes come from a URL that was announced
+    /// with one at its end.
+    fn path(&self, path: &str) -> Option<Path> {
+        let mut rest: Vec<&str> = segments(path).collect();
+        if rest.len() > self.prefix.len() && rest.iter().zip(&self.prefix).all(|(one, other)| one == other) {
+            rest.drain(..self.prefix.len());
+        }
+        match rest[..] {
+            ["healthz"] => Some(Path::Health),
+            ["sfu", "get"] => Some(Path::Token(Endpoint::SfuGet)),
+            ["get_token"] => Some(Path::Token(Endpoint::GetToken)),
+            ["delegate_delayed_leave"] => Some(Path::Token(Endpoint::DelegateDelayedLeave)),
+            _ => None,
+        }
+    }
+
+    async fn answer(&self, endpoint: Endpoint, body: Body) -> Result<serde_json::Value, Refusal> {
+        if endpoint == Endpoint::DelegateDelayedLeave && self.parts.leaves.is_none() {
+            // Clients ask with nothing in hand whether this is there, and take any other status for a yes.
+            return Err(Refusal::NotHere);
+        }
+        let request = TokenRequest::parse(endpoint, &read(body).await?)?;
+        let leaves = match (&request.leave, &self.parts.leaves) {
+            (Some(leave), Some(leaves)) => Some((leave.clone(), leaves)),
+            // The client asks again without, and keeps its leave alive itself.
+            (Some(_), None) => return Err(Refusal::NoLeaves),
+            (None, _) => None,
+        };
+        let admission = self.admit(&request).await?;
+        if let Some((leave, leaves)) = leaves {
+            if !admission.grants.publish {
+                // Whoever only watches is not in the call: nobody would see their leave.
+                return Err(match endpoint {
+                    Endpoint::DelegateDelayedLeave => Refusal::Forbidden,
+                    Endpoint::SfuGet | Endpoint::GetToken => Refusal::NoLeaves,
+                });
+            }
+            let timeout = Duration::from_millis(leave.timeout_ms);
+            let delegation = Delegation { admission: admission.clone(), delay_id: leave.delay_id, timeout };
+            leaves.delegate(delegation).await?;
+        }
+        if endpoint == Endpoint::DelegateDelayedLeave {
+            return Ok(json!({}));
+        }
+        let FocusAnswer { url, jwt } = self.parts.foci.focus_for(&admission).await?;
+        Ok(json!({ "url": url, "jwt": jwt }))
+    }
+
+    async fn admit(&self, request: &TokenRequest) -> Result<Admission, Refusal> {
+        // Who claims to be of another server needs no look-up to be refused.
+        if request.member.claimed().is_some_and(|claimed| claimed.server() != &request.openid.server) {
+            return Err(Refusal::NotTheClaimed);
+        }
+        let started = tokio::time::Instant::now();
+        let user = self.parts.openid.user(&request.openid.server, &request.openid.token).await;
+        self.metrics.looked_up(started.elapsed(), &user);
+        let user = user.map_err(|error| {
+            tracing::info!(server = %request.openid.server, reason = %error, "nobody vouched for a user");
+            Refusal::from(error)
+        })?;
+        if request.member.claimed().is_some_and(|claimed| *claimed != user) {
+            return Err(Refusal::NotTheClaimed);
+        }
+        let conference = names::conference(&request.room_id, &request.slot_id);
+        let identity = request.member.identity(&user);
+        let asker = Asker { user, room_id: request.room_id.clone(), slot_id: request.slot_id.clone() };
+        match self.parts.policy.decide(&asker).await {
+            Some(grants) => Ok(Admission { asker, conference, identity, grants }),
+            None => {
+                tracing::info!(user = ?asker.user, "the policy grants nothing");
+                Err(Refusal::Forbidden)
+            }
+        }
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+async fn handle(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let path = service.path(request.uri().path());
+    match (path, request.method()) {
+        (None, _) => next.run(request).await,
+        (Some(Path::Health), &Method::GET | &Method::HEAD) => "OK".into_response(),
+        (Some(Path::Health), _) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        (Some(Path::Token(endpoint)), method) => {
+            let mut response = match *method {
+                Method::OPTIONS => StatusCode::OK.into_response(),
+                Method::POST => service.respond(endpoint, request.into_body()).await,
+                _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+            };
+            allow_origins(response.headers_mut());
+            response
+        }
+    }
+}
+
+impl Service {
+    async fn respond(&self, endpoint: Endpoint, body: Body) -> Response {
+        let answer = self.answer(endpoint, body).await;
+        self.metrics.answered(endpoint, &answer);
+        match answer {
+            Ok(answer) => (StatusCode::OK, axum::Json(answer)).into_response(),
+            Err(refusal) => {
+                tracing::debug!(?endpoint, reason = %refusal, "a token was refused");
+                refusal.into_response()
+            }
+        }
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(Refusal::Unfinished),
+    }
+}
+
+/// Any web page may ask: what counts is the token that it brings. As clients of existing deployments know it.
+fn allow_origins(headers: &mut HeaderMap) {
+    let allowed = "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}

@@ -1,0 +1,100 @@
+//! Why a request gets no token, and how that is said. Clients act on the status and the errcode, and show the text.
+//!
+//! No text says whether a user, a device or a room exists, nor what became of a look-up: by that, strangers could map
+//! networks that only the focus reaches.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::openid::OpenIdError;
+use crate::request::BadRequest;
+
+/// When to try again, after a refusal for want of places.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    BadRequest(#[from] BadRequest),
+    #[error("the body is too large")]
+    TooLarge,
+    #[error("the body did not come")]
+    Unfinished,
+    #[error("this focus keeps no delayed leave alive for this request: leave the delay parameters out")]
+    NoLeaves,
+    #[error("unrecognised request")]
+    NotHere,
+    #[error("the OpenID token could not be verified")]
+    NotVerified,
+    #[error("the claimed user is not the one that the OpenID token is of")]
+    NotTheClaimed,
+    #[error("you may not join this call")]
+    Forbidden,
+    #[error("too many requests")]
+    Busy,
+    #[error("no focus can take this call now")]
+    NoFocus,
+    #[error("internal error")]
+    Internal,
+}
+
+impl Refusal {
+    fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(BadRequest::NotJson) => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
+            Self::BadRequest(BadRequest::Key(_) | BadRequest::HalfLeave) | Self::NoLeaves => {
+                (StatusCode::BAD_REQUEST, "M_BAD_JSON")
+            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
+            Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
+            Self::NotHere => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
+            Self::NotVerified | Self::NotTheClaimed => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
+            Self::NoFocus => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
+        }
+    }
+
+    /// For metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::TooLarge | Self::Unfinished => "malformed",
+            Self::NoLeaves | Self::NotHere => "unsupported",
+            Self::NotVerified | Self::NotTheClaimed => "unauthorised",
+            Self::Forbidden => "forbidden",
+            Self::Busy => "busy",
+            Self::NoFocus | Self::Internal => "failed",
+        }
+    }
+}
+
+impl From<OpenIdError> for Refusal {
+    fn from(error: OpenIdError) -> Self {
+        match error {
+            OpenIdError::Busy(_) => Self::Busy,
+            OpenIdError::TimedOut
+            | OpenIdError::Http(_)
+            | OpenIdError::UnknownToken
+            | OpenIdError::Failed
+            | OpenIdError::Malformed
+            | OpenIdError::ForeignUser => Self::NotVerified,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, errcode) = self.code();
+        let mut body = json!({ "errcode": errcode, "error": self.to_string() });
+        if self == Self::Busy {
+            body["retry_after_ms"] = (u32::from(RETRY_AFTER_SECONDS) * 1_000).into();
+        }
+        let mut response = (status, axum::Json(body)).into_response();
+        if self == Self::Busy {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
