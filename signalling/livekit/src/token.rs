@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -204,12 +206,29 @@ pub fn sign(keys: &Keys, claims: &Claims) -> Option<String> {
         None => keys.secrets.first().map(|(key, secret)| (key.clone(), secret.as_str()))?,
     };
     let claims = Claims { iss: key, ..claims.clone() };
-    jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &claims,
-        &EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .ok()
+    let header = serde_json::to_string(&Header::new(Algorithm::HS256)).ok()?;
+    let payload = plain(&serde_json::to_string(&claims).ok()?);
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).ok()?;
+    Some(format!("{message}.{signature}"))
+}
+
+/// The same JSON with escapes for the characters that would put `-` or `_` into its base64url form. Some clients read
+/// their token with a decoder that knows neither (`atob`), and users' names may have any character.
+fn plain(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Outside strings JSON has none of these, and inside an escape means the same.
+        if character.is_ascii() && !matches!(character, '?' | '>' | '~' | '\u{7f}') {
+            plain.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                plain.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    plain
 }
 
 /// A token for one person to join one room with everything allowed. `now` and `expires` are Unix seconds.
@@ -249,6 +268,34 @@ mod tests {
         assert_eq!(claims.identity(), "alice");
         assert_eq!(claims.video.room, "room");
         assert!(claims.video.room_join && claims.video.may_publish() && claims.video.may_publish_data());
+    }
+
+    #[test]
+    fn clients_can_decode_a_payload_with_atob_whatever_the_names() {
+        for identity in [
+            "@a:b:C",
+            "~~~???>>>",
+            "@x?>~\u{7f}:b:\"\\\n",
+            "@ünï:b:日本",
+            "@🦀:b:🎥~",
+            "?",
+            "a?",
+            "ab?",
+            "a~",
+        ] {
+            let claims = Claims {
+                iss: "devkey".to_owned(),
+                sub: identity.to_owned(),
+                name: identity.to_owned(),
+                exp: Some(2_000),
+                attributes: [(identity.to_owned(), identity.to_owned())].into(),
+                ..Claims::default()
+            };
+            let token = sign(&keys(), &claims).unwrap();
+            let payload = token.split('.').nth(1).unwrap();
+            assert!(payload.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{identity}: {payload}");
+            assert_eq!(verify(&keys(), &token, 5), Ok(claims), "{identity}");
+        }
     }
 
     #[test]
