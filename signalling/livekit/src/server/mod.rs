@@ -229,7 +229,7 @@ impl Server {
                     outbox_in.send(room::start_over());
                     return Ok(Joined { connection, room: None, outbox });
                 }
-                None => self.find_or_create(&claims)?,
+                None => self.find_or_create(&claims.video.room)?,
             };
             let (reply, answer) = oneshot::channel();
             let join = Join {
@@ -257,8 +257,13 @@ impl Server {
         self.lock_rooms().get(room).filter(|room| !room.inputs.is_closed()).cloned()
     }
 
-    fn find_or_create(self: &Arc<Self>, claims: &Claims) -> Result<RoomHandle, AdmissionError> {
-        let name = &claims.video.room;
+    /// Opens a room ahead of those who are about to join it, unless it is there: whoever may not create finds it from now
+    /// on. It goes like any room that nobody enters. `false` if the focus takes no more rooms.
+    pub fn open(self: &Arc<Self>, room: &str) -> bool {
+        !self.closing.load(Ordering::SeqCst) && self.find_or_create(room).is_ok()
+    }
+
+    fn find_or_create(self: &Arc<Self>, name: &str) -> Result<RoomHandle, AdmissionError> {
         let mut rooms = self.lock_rooms();
         if let Some(room) = rooms.get(name).filter(|room| !room.inputs.is_closed()) {
             return Ok(room.clone());
@@ -284,11 +289,11 @@ impl Server {
         );
         let (inputs, queue) = mpsc::channel(ROOM_QUEUE);
         let handle = RoomHandle { inputs, participants: Arc::default() };
-        rooms.insert(name.clone(), handle.clone());
+        rooms.insert(name.to_owned(), handle.clone());
         self.metrics.rooms.set(rooms.len() as i64);
         tracing::info!(room = %name, "opened");
         let task =
-            task::RoomTask::new(Arc::clone(self), name.clone(), conference, room, link, &handle, queue);
+            task::RoomTask::new(Arc::clone(self), name.to_owned(), conference, room, link, &handle, queue);
         tokio::spawn(task.run());
         Ok(handle)
     }

@@ -1,5 +1,7 @@
 //! Who gets in, and the status codes by which clients decide what to do otherwise.
 
+use std::time::Duration;
+
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message as Response;
 
@@ -110,6 +112,22 @@ async fn a_room_that_may_not_be_created_is_not_found_by_the_phrase_that_clients_
     let creating = token("alice", |claims| claims.video.room_create = true);
     let target = format!("/rtc/validate?access_token={creating}");
     assert_eq!(server.get(&target).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_opened_ahead_is_found_by_those_who_may_not_create_it_until_nobody_came() {
+    let server = TestServer::with(|config| {
+        config.auto_create = false;
+        config.room.empty_timeout = Duration::from_secs(300);
+    });
+    let query = format!("access_token={}", token("alice", |_| {}));
+    assert_eq!(verdicts(&server, &query).await.0, 404);
+    assert!(server.server.open("room"));
+    assert!(server.server.open("room"), "once more changes nothing");
+    assert_eq!(server.get(&format!("/rtc/validate?{query}")).await.status, 200);
+    assert_eq!(server.metric("weir_rooms"), 1.0);
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    assert_eq!(verdicts(&server, &query).await.0, 404);
 }
 
 #[tokio::test(start_paused = true)]
