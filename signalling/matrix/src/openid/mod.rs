@@ -19,7 +19,6 @@ use axum::http::{StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::names::{ServerName, UserId};
@@ -34,6 +33,9 @@ pub use http::HttpError;
 pub use limits::Busy;
 pub use route::Ports;
 
+/// A certificate, ready to be trusted.
+pub type Certificate = tokio_rustls::rustls::pki_types::CertificateDer<'static>;
+
 /// `{"sub": …}`, with what a newer server may add.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 const USER_INFO: &str = "/_matrix/federation/v1/openid/userinfo?access_token=";
@@ -44,7 +46,7 @@ pub struct OpenIdConfig {
     /// Networks that may be reached although they are not the public internet.
     pub reach: Reach,
     /// Authorities that are trusted beside the public ones.
-    pub authorities: Vec<CertificateDer<'static>>,
+    pub authorities: Vec<Certificate>,
     /// The time of one look-up, all its waiting included.
     pub timeout: Duration,
     /// Look-ups a second at one origin.
@@ -103,8 +105,8 @@ impl Home {
 }
 
 /// Certificates in a file as operators have it (PEM); none is an error as well.
-pub fn read_authorities(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
+pub fn read_authorities(pem: &[u8]) -> Option<Vec<Certificate>> {
+    let certificates: Vec<Certificate> = Certificate::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     let mut store = tokio_rustls::rustls::RootCertStore::empty();
     for certificate in &certificates {
         store.add(certificate.clone()).ok()?;
