@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use ipnet::IpNet;
 use weir_core::shard::MAX_SHARDS;
+use weir_matrix::names::ServerName;
 
 use crate::config::{self, Config, ConfigError};
 use crate::{focus, logging};
@@ -65,6 +67,15 @@ struct Dev {
     /// Secret of the API key
     #[arg(long, default_value = "secret", value_parser = NonEmptyStringValueParser::new())]
     secret: String,
+    /// Name of a Matrix homeserver that is tried out beside it
+    #[arg(long, default_value = "localhost", value_name = "NAME", value_parser = parse_server_name)]
+    server_name: String,
+    /// Where that homeserver is asked about its users; without it, by federation
+    #[arg(long, value_name = "URL")]
+    homeserver_url: Option<String>,
+    /// Authorities (PEM) to trust for homeservers' certificates beside the public ones
+    #[arg(long, value_name = "FILE")]
+    authorities_file: Option<PathBuf>,
     /// Threads that forward media; 0 is one a core
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=i64::from(MAX_SHARDS)))]
     shards: u8,
@@ -154,6 +165,8 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     config.media.shards = dev.shards;
     config.keys = [(dev.key.clone(), dev.secret.clone())].into();
     config.log.level.clone_from(&dev.log);
+    config.matrix = dev_matrix(&dev);
+    config.room.auto_create = Some(true);
     logging::start(&config.log).map_err(by_flag)?;
     let room = "dev";
     let day = Duration::from_secs(24 * 3600);
@@ -168,17 +181,43 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     })
 }
 
+/// Everybody may begin calls, with homeservers of this machine too, and nothing is kept.
+fn dev_matrix(dev: &Dev) -> config::Matrix {
+    let mut matrix = config::Matrix {
+        server_name: dev.server_name.clone(),
+        homeserver_url: dev.homeserver_url.clone(),
+        creators: vec!["*".to_owned()],
+        publishers: vec!["*".to_owned()],
+        state_directory: PathBuf::new(),
+        ..config::Matrix::default()
+    };
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    matrix.openid.allow_networks = vec![
+        IpNet::new(loopback[0], 8).expect("an IPv4 address has 32 bits"),
+        IpNet::new(loopback[1], 128).expect("an IPv6 address has 128 bits"),
+    ];
+    matrix.openid.authorities_file.clone_from(&dev.authorities_file);
+    matrix
+}
+
+fn parse_server_name(text: &str) -> Result<String, String> {
+    ServerName::parse(text)
+        .map(|name| name.to_string())
+        .ok_or_else(|| "write it as in its users' ids".to_owned())
+}
+
 fn greeting(dev: &Dev, room: &str, tokens: &[(&str, String)], started: &focus::Started) -> String {
     let Dev { key, secret, .. } = dev;
     let url = format!("ws://{}", started.reachable_http());
     let tokens = tokens
         .iter()
         .map(|(identity, token)| format!("  token for {identity}, good for a day:\n{token}\n\n"));
+    let service = format!("http://{}{}", started.reachable_http(), config::Matrix::default().prefix);
     let metrics = started.admin.map(|admin| format!("Metrics: http://{admin}/metrics\n"));
     format!(
         "Weir runs on this machine, for trying out. It stops with Ctrl-C.\n\n  URL       {url}\n  API key   {key}\n  \
          secret    {secret}\n  room      {room}\n\n{}Paste the URL and a token into any LiveKit client. For more \
-         people:\n  {}\n{}",
+         people:\n  {}\nMatrix homeservers name it to their clients as livekit_service_url: {service}\n{}",
         tokens.collect::<String>(),
         more_tokens(dev, room),
         metrics.unwrap_or_default()
@@ -201,7 +240,7 @@ fn more_tokens(dev: &Dev, room: &str) -> String {
 
 /// Without a configuration file the keys are flags.
 fn by_flag(error: ConfigError) -> ConfigError {
-    const FLAGS: [(&str, &str); 7] = [
+    const FLAGS: [(&str, &str); 9] = [
         ("http.bind", "--bind and --port"),
         ("admin.bind", "--admin-port"),
         ("media.bind", "--bind"),
@@ -209,6 +248,8 @@ fn by_flag(error: ConfigError) -> ConfigError {
         ("media.tcp_port", "--tcp-port"),
         ("media.shards", "--shards"),
         ("log.level", "--log"),
+        ("matrix.homeserver_url", "--homeserver-url"),
+        ("matrix.openid.authorities_file", "--authorities-file"),
     ];
     match error {
         ConfigError::Value { key, value, problem, remedy } => {

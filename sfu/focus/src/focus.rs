@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use weir_core::TransportContext;
 use weir_livekit::token::Keys;
 use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig, Supervision};
+use weir_matrix::keys::TokenKey;
 use weir_negotiation::{Candidate, Protocol};
 use weir_udp::SocketOptions;
 
@@ -19,7 +20,7 @@ use crate::admin::{self, Admin, ShardCollector};
 use crate::config::{Config, ConfigError};
 use crate::plane::ForwardingPlane;
 use crate::shards::{OnFailure, Shards};
-use crate::{addresses, ice_tcp};
+use crate::{addresses, ice_tcp, matrix};
 
 /// Threads for signalling. Media has its own.
 const CONTROL_THREADS: usize = 2;
@@ -75,12 +76,15 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     registry.register(Box::new(admin::build_info()?))?;
     let admin = Admin::new(registry.clone());
     let plane = ForwardingPlane::new(Arc::clone(&shards), context.fingerprint(), candidates.clone());
-    let server = Server::new(server_config(&config), Arc::new(plane), Supervision::default(), &registry)?;
     let started_at = Started {
         http: http.local_addr()?,
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()),
         media: addresses.announce.clone(),
     };
+    let token_key = matrix::token_key(&config.matrix)?;
+    let keys = keys(&config, token_key.as_ref());
+    let server = Server::new(server_config(&config, keys.clone()), Arc::new(plane), Supervision::default(), &registry)?;
+    let matrix = matrix::service(&config, token_key, keys, started_at.reachable_http(), &server, &registry)?;
     let connections = ice_tcp::Connections::default();
     for listener in tcp_listeners {
         tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards), connections.clone()));
@@ -89,7 +93,10 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
         let router = admin.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
-    let router = server.router();
+    let router = match matrix {
+        Some(matrix) => matrix.in_front_of(server.router()),
+        None => server.router(),
+    };
     tokio::spawn(weir_livekit::server::serve(http, router));
     admin.ready.store(true, Ordering::SeqCst);
     let announced: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
@@ -191,16 +198,16 @@ fn candidates(config: &Config, addresses: &addresses::Addresses) -> Vec<Candidat
     of(Protocol::Udp, config.media.udp_port).chain(tcp.into_iter().flatten()).collect()
 }
 
-fn server_config(config: &Config) -> ServerConfig {
+fn server_config(config: &Config, keys: Keys) -> ServerConfig {
     let ice_servers = config.ice_servers.iter().map(|server| IceServer {
         urls: server.urls.clone(),
         username: server.username.clone(),
         credential: server.credential.clone(),
     });
     ServerConfig {
-        auto_create: config.room.auto_create,
+        auto_create: config.auto_create(),
         room: RoomConfig {
-            keys: Keys::new(config.keys.clone()),
+            keys,
             limits: Limits {
                 participants: config.limits.participants_per_room,
                 tracks: config.limits.tracks_per_participant,
@@ -215,6 +222,12 @@ fn server_config(config: &Config) -> ServerConfig {
             node_id: config.node.id.clone(),
         },
     }
+}
+
+/// The operator's own first: the first signs where nothing is said.
+fn keys(config: &Config, made: Option<&TokenKey>) -> Keys {
+    let made = made.map(|key| (key.name.clone(), key.secret.clone()));
+    Keys::new(config.keys.clone().into_iter().chain(made))
 }
 
 struct Signals {

@@ -7,6 +7,7 @@ mod config;
 mod focus;
 mod ice_tcp;
 mod logging;
+mod matrix;
 mod plane;
 mod shards;
 

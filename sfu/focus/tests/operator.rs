@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -161,6 +162,122 @@ fn a_port_that_is_taken_is_named_whoever_has_it() {
             said.contains(&format!("{key} = {address}:")) && said.contains("stop what listens there"),
             "{said}"
         );
+    }
+}
+
+/// A homeserver that says of every token that it is dana's, or eve's of another server where the token is "eve".
+fn homeserver() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let user = if line.contains("=eve ") { "@eve:else.example" } else { "@dana:lab.example" };
+            let mut header = String::new();
+            while reader.read_line(&mut header).unwrap() > 2 {
+                header.clear();
+            }
+            let body = format!("{{\"sub\":\"{user}\"}}");
+            let stream = reader.get_mut();
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    url
+}
+
+impl Running {
+    /// The answer of the authorisation service: status line, and body.
+    fn ask(&self, path: &str, body: &str) -> (String, String) {
+        let mut stream = TcpStream::connect((self.address.as_str(), 7880)).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: weir\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// The token for a person from Matrix.
+    fn matrix_token(&self, openid_token: &str) -> String {
+        let (status, body) = self.ask("/livekit/jwt/sfu/get", &body_of(openid_token));
+        assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+        assert!(body.contains("\"url\":\"wss://rtc.lab.example/livekit/sfu\""), "{body}");
+        body.split('"').skip_while(|part| *part != "jwt").nth(2).unwrap().to_owned()
+    }
+
+    /// The status line of a join.
+    fn join_with(&self, token: &str) -> String {
+        let headers = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+        let path = format!("/livekit/sfu/rtc?sdk=js&protocol=15&access_token={token}");
+        let mut line = String::new();
+        BufReader::new(self.get(&path, 7880, headers)).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+/// The section of a focus beside lab.example, and the directory where it keeps its key.
+fn matrix_section(more: &str) -> (String, PathBuf) {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let name = format!("weir-state-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let directory = std::env::temp_dir().join(name);
+    let section = format!(
+        "[matrix]\nserver_name = \"lab.example\"\nurl = \"wss://rtc.lab.example/livekit/sfu\"\n\
+         homeserver_url = \"{}\"\nstate_directory = \"{}\"\n{more}",
+        homeserver(),
+        directory.display()
+    );
+    (section, directory)
+}
+
+#[test]
+fn people_from_matrix_get_tokens_that_this_focus_takes_also_after_a_restart() {
+    let (section, directory) = matrix_section("");
+    let mut focus = Running::start(&section);
+    assert!(focus.ask("/livekit/jwt/get_token", "{}").1.contains("M_BAD_JSON"));
+    let token = focus.matrix_token("dana");
+    assert_eq!(focus.join_with(&token), "HTTP/1.1 101 Switching Protocols");
+    // The operator's own keys are as good as ever.
+    assert!(focus.join("2K3BVsUiVbgVZe3yiLDfIauTbcAYJVapBv6RGuweGkY", "x").0.starts_with("HTTP/1.1 404"));
+    assert_eq!(focus.terminate(), 0);
+    let again = Running::start(&section);
+    assert_eq!(again.join_with(&token), "HTTP/1.1 101 Switching Protocols");
+    let who = std::fs::metadata(directory.join("token.key")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(who, 0o600);
+    let (status, body) = again.ask("/livekit/jwt/sfu/get", &body_of("eve"));
+    assert!(status.contains("401") && body.contains("M_UNAUTHORIZED"), "{status} {body}");
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+fn body_of(openid_token: &str) -> String {
+    let openid = format!("{{\"access_token\":\"{openid_token}\",\"matrix_server_name\":\"lab.example\"}}");
+    format!("{{\"room\":\"!r:lab.example\",\"device_id\":\"D\",\"openid_token\":{openid}}}")
+}
+
+#[test]
+fn who_may_not_create_finds_no_room_until_somebody_else_has_asked_for_it() {
+    let (section, directory) = matrix_section("creators = [\"else.example\"]");
+    let focus = Running::start(&section);
+    assert_eq!(focus.join_with(&focus.matrix_token("dana")), "HTTP/1.1 404 Not Found");
+    let (section, other_directory) = matrix_section("");
+    let open = Running::start(&section);
+    // A token alone makes the room be there, before its bearer has come.
+    let _ = open.matrix_token("dana");
+    let mut metrics = String::new();
+    open.get("/metrics", 7889, "connection: close\r\n").read_to_string(&mut metrics).unwrap();
+    assert!(metrics.contains("\nweir_rooms 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("weir_token_requests_total{endpoint=\"sfu_get\",outcome=\"granted\"} 1"),
+        "{metrics}"
+    );
+    for directory in [directory, other_directory] {
+        let _ = std::fs::remove_dir_all(directory);
     }
 }
 

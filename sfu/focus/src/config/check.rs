@@ -18,11 +18,12 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_ports(config)?;
     check_media(&config.media)?;
     check_ice_servers(config)?;
+    super::matrix::check(&config.matrix)?;
     logging::filter(&config.log.level)?;
     Ok(())
 }
 
-fn wrong(key: &str, value: impl ToString, problem: &str, remedy: &str) -> Result<(), ConfigError> {
+pub(super) fn wrong(key: &str, value: impl ToString, problem: &str, remedy: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Value {
         key: key.to_owned(),
         value: value.to_string(),
@@ -32,12 +33,12 @@ fn wrong(key: &str, value: impl ToString, problem: &str, remedy: &str) -> Result
 }
 
 fn check_keys(config: &Config) -> Result<(), ConfigError> {
-    if config.keys.is_empty() {
+    if config.keys.is_empty() && !config.matrix.is_on() {
         return wrong(
             "keys",
             "{}",
             "without an API key nobody can join",
-            "add a [keys] section with `name = \"secret\"`; `openssl rand -hex 32` makes a secret",
+            "set up [matrix], or add a [keys] section with `name = \"secret\"`; `openssl rand -hex 32` makes a secret",
         );
     }
     for (name, secret) in &config.keys {

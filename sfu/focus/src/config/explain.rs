@@ -54,6 +54,9 @@ fn reword(key: &str, message: &str) -> (String, String) {
             "that is no IP address with a port".to_owned(),
             "write for example \"127.0.0.1:7880\" or \"[::1]:7880\"; names are not looked up".to_owned(),
         ),
+        "invalid IP address syntax" if key.contains("networks") => {
+            ("that is no network".to_owned(), "write for example \"10.0.0.0/8\" or \"::1/128\"".to_owned())
+        }
         "invalid IP address syntax" => (
             "that is no IP address".to_owned(),
             "write for example \"192.0.2.1\" or \"2001:db8::1\"; names are not looked up".to_owned(),

@@ -3,10 +3,11 @@
 mod check;
 mod explain;
 mod load;
+mod matrix;
 mod values;
 
 pub use load::{ConfigError, load, overlooked};
-pub use values::{Config, Log, LogFormat, Media};
+pub use values::{Config, Log, LogFormat, Matrix, Media};
 
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -48,15 +49,44 @@ mod tests {
     fn every_key_is_printed() {
         let table = toml::Table::try_from(Config::example()).unwrap();
         for (section, keys) in &table {
-            let Some(keys) = keys.as_table() else { continue };
-            assert!(uncommented().contains(&format!("[{section}]")), "[{section}]");
-            for key in keys.keys().filter(|_| section != "keys") {
-                assert!(uncommented().contains(&format!("\n{key} = ")), "{section}.{key}");
+            if let Some(keys) = keys.as_table() {
+                assert_printed(section, keys);
+            }
+        }
+    }
+
+    fn assert_printed(section: &str, keys: &toml::Table) {
+        assert!(uncommented().contains(&format!("[{section}]")), "[{section}]");
+        for (key, value) in keys.iter().filter(|_| section != "keys") {
+            match value.as_table() {
+                Some(keys) => assert_printed(&format!("{section}.{key}"), keys),
+                None => assert!(uncommented().contains(&format!("\n{key} = ")), "{section}.{key}"),
             }
         }
     }
 
     const KEYS: &str = "[keys]\nkey = \"a secret of at least 32 characters\"\n";
+
+    /// A configuration with Matrix and some more keys of that section.
+    fn matrix(more: &str) -> String {
+        let url = if more.starts_with("url") { "" } else { "url = \"wss://x\"\n" };
+        format!("[matrix]\nserver_name = \"example.org\"\n{url}{more}")
+    }
+
+    #[test]
+    fn with_matrix_no_key_is_needed_and_joining_alone_creates_nothing() {
+        let with = config(&matrix(""), &[]).unwrap();
+        assert!(with.matrix.is_on() && with.keys.is_empty() && !with.auto_create());
+        assert!(config(&format!("{}[room]\nauto_create = true", matrix("")), &[]).unwrap().auto_create());
+        assert!(config(KEYS, &[]).unwrap().auto_create());
+    }
+
+    #[test]
+    fn the_environment_reaches_keys_of_sections_in_sections() {
+        let networks = ("WEIR__MATRIX__OPENID__ALLOW_NETWORKS", "[\"127.0.0.0/8\"]");
+        let config = config(&matrix(""), &[networks]).unwrap();
+        assert_eq!(config.matrix.openid.allow_networks, ["127.0.0.0/8".parse::<ipnet::IpNet>().unwrap()]);
+    }
 
     #[test]
     fn the_environment_overrides_the_file() {
@@ -117,6 +147,24 @@ mod tests {
             (format!("{KEYS}[room]\nauto_create = \"no\""), "room.auto_create", "true or false"),
             (format!("{KEYS}[medai]\nudp_port = 5"), "medai", "perhaps you mean media"),
             (format!("media = 5\n{KEYS}"), "media = 5", "square brackets on a line of its own"),
+            (matrix("url = \"\""), "matrix.url", "wss://rtc.example.org/livekit/sfu"),
+            (matrix("url = \"https://x\""), "matrix.url = https://x", "wss://"),
+            (matrix("url = \"wss://x y\""), "matrix.url", "wss://"),
+            (matrix("prefix = \"livekit\""), "matrix.prefix = livekit", "/livekit/jwt"),
+            (matrix("creators = [\"https://x\"]"), "matrix.creators[0] = https://x", "example.org"),
+            (matrix("publishers = [\"a\", \"*\"]"), "matrix.publishers", "\"*\" alone"),
+            (matrix("homeserver_url = \"127.0.0.1:8008\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
+            (matrix("token_seconds = 5"), "matrix.token_seconds = 5", "from 60"),
+            (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
+            (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
+            (
+                matrix("openid.allow_networks = [\"10.0.0.0\"]"),
+                "matrix.openid.allow_networks[0]",
+                "10.0.0.0/8",
+            ),
+            (matrix("openid.timeout = 5"), "matrix.openid.timeout", "timeout_seconds"),
+            (format!("{KEYS}[matrix]\nserver_name = \"@a:b\""), "matrix.server_name = @a:b", "example.org"),
+            (format!("{KEYS}[matrix]\nurl = \"wss://x\""), "matrix.server_name", "name the homeserver"),
             (format!("{KEYS}\"\" = \"a secret of at least 32 characters\""), "keys", "give it one"),
         ];
         for (text, key, remedy) in cases {

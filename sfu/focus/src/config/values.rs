@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,7 @@ pub struct Config {
     pub media: Media,
     pub keys: BTreeMap<String, String>,
     pub key_file: Option<PathBuf>,
+    pub matrix: Matrix,
     pub room: Room,
     pub limits: Limits,
     pub ice_servers: Vec<IceServer>,
@@ -29,6 +31,7 @@ impl fmt::Debug for Config {
             .field("http", &self.http)
             .field("media", &self.media)
             .field("keys", &self.keys.keys()) // secrets stay secret
+            .field("matrix", &self.matrix)
             .field("room", &self.room)
             .field("limits", &self.limits)
             .field("node", &self.node)
@@ -79,15 +82,73 @@ impl Default for Media {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub struct Matrix {
+    pub server_name: String,
+    pub url: String,
+    pub prefix: String,
+    pub homeserver_url: Option<String>,
+    pub creators: Vec<String>,
+    pub publishers: Vec<String>,
+    pub token_seconds: u32,
+    pub state_directory: PathBuf,
+    pub openid: OpenId,
+}
+
+impl Matrix {
+    /// Whether people come from Matrix at all.
+    pub fn is_on(&self) -> bool {
+        !self.server_name.is_empty()
+    }
+}
+
+impl Default for Matrix {
+    fn default() -> Self {
+        Self {
+            server_name: String::new(),
+            url: String::new(),
+            prefix: "/livekit/jwt".to_owned(),
+            homeserver_url: None,
+            creators: Vec::new(),
+            publishers: Vec::new(),
+            token_seconds: 3_600,
+            state_directory: "/var/lib/weir".into(),
+            openid: OpenId::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenId {
+    pub allow_networks: Vec<IpNet>,
+    pub authorities_file: Option<PathBuf>,
+    pub timeout_seconds: u32,
+    pub lookups_per_second: u32,
+}
+
+impl Default for OpenId {
+    fn default() -> Self {
+        Self {
+            allow_networks: Vec::new(),
+            authorities_file: None,
+            timeout_seconds: 10,
+            lookups_per_second: 200,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Room {
-    pub auto_create: bool,
+    /// Without a word on it, whatever [`Config::auto_create`] says.
+    pub auto_create: Option<bool>,
     pub empty_timeout_seconds: u32,
     pub departure_timeout_seconds: u32,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { auto_create: true, empty_timeout_seconds: 300, departure_timeout_seconds: 20 }
+        Self { auto_create: None, empty_timeout_seconds: 300, departure_timeout_seconds: 20 }
     }
 }
 
@@ -178,6 +239,13 @@ impl Default for Shutdown {
     }
 }
 
+impl Config {
+    /// Whether joining creates a room. With Matrix that is a right, which tokens carry.
+    pub fn auto_create(&self) -> bool {
+        self.room.auto_create.unwrap_or(!self.matrix.is_on())
+    }
+}
+
 #[cfg(test)]
 impl Config {
     /// One with every optional key set, for tests that look at names.
@@ -185,6 +253,12 @@ impl Config {
         Self {
             keys: [("key".to_owned(), "a secret of at least 32 characters".to_owned())].into(),
             key_file: Some("keys.toml".into()),
+            matrix: Matrix {
+                homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
+                openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
+                ..Matrix::default()
+            },
+            room: Room { auto_create: Some(true), ..Room::default() },
             ..Self::default()
         }
     }

@@ -1,0 +1,86 @@
+//! What a type cannot say of the section `[matrix]`.
+
+use std::ops::RangeInclusive;
+
+use weir_matrix::names::ServerName;
+use weir_matrix::openid::Home;
+
+use super::check::wrong;
+use super::{ConfigError, Matrix};
+
+/// A client connects within some seconds of its token; a day is longer than any call is prepared.
+const TOKEN_SECONDS: RangeInclusive<u32> = 60..=24 * 3600;
+/// Clients wait for about as long.
+const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=60;
+const LOOKUPS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
+const LIKE_THIS: &str = "write it as in its users' ids: \"example.org\", with a port if they have one";
+
+pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
+    if !matrix.is_on() {
+        if !matrix.url.is_empty() {
+            let remedy = "name the homeserver: server_name = \"example.org\"";
+            return wrong(
+                "matrix.server_name",
+                "\"\"",
+                "without it the rest of [matrix] does nothing",
+                remedy,
+            );
+        }
+        return Ok(());
+    }
+    let Some(server) = ServerName::parse(&matrix.server_name) else {
+        return wrong("matrix.server_name", &matrix.server_name, "that is no homeserver's name", LIKE_THIS);
+    };
+    check_url(&matrix.url)?;
+    if !matrix.prefix.starts_with('/') || matrix.prefix.contains(['?', '#', '%', ' ']) {
+        let remedy = "write the path of the URL that the homeserver announces: \"/livekit/jwt\"";
+        return wrong("matrix.prefix", &matrix.prefix, "that is no path", remedy);
+    }
+    if let Some(url) = &matrix.homeserver_url
+        && Home::new(server, url).is_none()
+    {
+        let remedy = "write for example \"http://127.0.0.1:8008\" or \"https://matrix.example.org\"";
+        return wrong("matrix.homeserver_url", url, "that is no URL of a server", remedy);
+    }
+    check_servers("matrix.creators", &matrix.creators)?;
+    check_servers("matrix.publishers", &matrix.publishers)?;
+    check_number("matrix.token_seconds", matrix.token_seconds, TOKEN_SECONDS, "3600 is customary")?;
+    let openid = &matrix.openid;
+    check_number("matrix.openid.timeout_seconds", openid.timeout_seconds, TIMEOUT_SECONDS, "10 serves most")?;
+    let (key, lookups) = ("matrix.openid.lookups_per_second", openid.lookups_per_second);
+    check_number(key, lookups, LOOKUPS_PER_SECOND, "200 serves most")
+}
+
+fn check_url(url: &str) -> Result<(), ConfigError> {
+    let remedy = "write it as clients reach it through the proxy: \"wss://rtc.example.org/livekit/sfu\"";
+    let rest = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+    let host = rest.and_then(|rest| rest.split('/').next());
+    let has_only_path = url.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    if url.is_empty() {
+        return wrong("matrix.url", "\"\"", "clients must be told where to connect", remedy);
+    }
+    if host.and_then(ServerName::parse).is_none() || !has_only_path {
+        return wrong("matrix.url", url, "that is no WebSocket URL", remedy);
+    }
+    Ok(())
+}
+
+fn check_servers(key: &str, servers: &[String]) -> Result<(), ConfigError> {
+    if servers.len() > 1 && servers.iter().any(|server| server == "*") {
+        return wrong(key, format!("{servers:?}"), "\"*\" is all servers", "write \"*\" alone, or no \"*\"");
+    }
+    for (at, server) in servers.iter().enumerate() {
+        if server != "*" && ServerName::parse(server).is_none() {
+            return wrong(&format!("{key}[{at}]"), server, "that is no homeserver's name", LIKE_THIS);
+        }
+    }
+    Ok(())
+}
+
+fn check_number(key: &str, number: u32, range: RangeInclusive<u32>, advice: &str) -> Result<(), ConfigError> {
+    if range.contains(&number) {
+        return Ok(());
+    }
+    let remedy = format!("choose from {} to {}; {advice}", range.start(), range.end());
+    wrong(key, number, "that does not work", &remedy)
+}

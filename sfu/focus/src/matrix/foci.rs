@@ -1,0 +1,105 @@
+//! The focus that people are sent to: this one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use weir_livekit::Server;
+use weir_livekit::token::{self, Claims, Keys, VideoGrant};
+use weir_matrix::service::{Admission, Foci, FocusAnswer, Refusal};
+
+/// Signs tokens for the rooms of this process.
+pub struct ThisFocus {
+    server: Arc<Server>,
+    keys: Keys,
+    /// The name of the key that signs; empty for the first.
+    signer: String,
+    url: String,
+    validity: Duration,
+}
+
+impl ThisFocus {
+    pub fn new(server: Arc<Server>, keys: Keys, signer: String, url: String, validity: Duration) -> Self {
+        Self { server, keys, signer, url, validity }
+    }
+
+    fn answer(&self, admission: &Admission) -> Result<FocusAnswer, Refusal> {
+        // Whoever may create is about to announce the call; those who hear of it must not come to a closed door.
+        if admission.grants.create && !self.server.open(&admission.conference) {
+            return Err(Refusal::NoFocus);
+        }
+        let claims = claims(admission, &self.signer, unix_now(), self.validity);
+        let jwt = token::sign(&self.keys, &claims).ok_or(Refusal::Internal)?;
+        Ok(FocusAnswer { url: self.url.clone(), jwt })
+    }
+}
+
+impl Foci for ThisFocus {
+    fn focus_for<'a>(&'a self, admission: &'a Admission) -> BoxFuture<'a, Result<FocusAnswer, Refusal>> {
+        Box::pin(std::future::ready(self.answer(admission)))
+    }
+}
+
+/// No name and no metadata: clients take those from the Matrix room, and a hashed identity says nothing of who it is.
+fn claims(admission: &Admission, signer: &str, now: u64, validity: Duration) -> Claims {
+    let Admission { conference, identity, grants, .. } = admission;
+    Claims {
+        iss: signer.to_owned(),
+        sub: identity.clone(),
+        nbf: Some(now),
+        exp: Some(now.saturating_add(validity.as_secs())),
+        video: VideoGrant {
+            room: conference.clone(),
+            room_join: true,
+            room_create: grants.create,
+            can_publish: Some(grants.publish),
+            can_subscribe: Some(true),
+            can_update_own_metadata: Some(true), // else a client that brings some is refused
+            ..VideoGrant::default()
+        },
+        ..Claims::default()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token is for now")]
+fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_matrix::names::UserId;
+    use weir_matrix::policy::{Asker, Grants};
+
+    use super::*;
+
+    #[test]
+    fn a_token_grants_what_the_policy_granted_and_the_rest_to_nobody() {
+        let user = UserId::parse("@dana:lab.example").unwrap();
+        let asker = Asker { user, room_id: "!r:lab.example".to_owned(), slot_id: "m.call#ROOM".to_owned() };
+        for (create, publish) in [(true, true), (false, true), (false, false)] {
+            let admission = Admission {
+                asker: asker.clone(),
+                conference: "room".to_owned(),
+                identity: "@dana:lab.example:DEVICE".to_owned(),
+                grants: Grants { create, publish },
+            };
+            let claims = claims(&admission, "weir-1", 1_000, Duration::from_secs(3_600));
+            assert_eq!((claims.iss.as_str(), claims.sub.as_str()), ("weir-1", "@dana:lab.example:DEVICE"));
+            assert_eq!((claims.nbf, claims.exp), (Some(1_000), Some(4_600)));
+            let video = &claims.video;
+            assert_eq!(
+                (video.room_create, video.may_publish(), video.may_publish_data()),
+                (create, publish, publish)
+            );
+            assert!(
+                video.room_join
+                    && video.may_subscribe()
+                    && !video.room_admin
+                    && !video.hidden
+                    && !video.room_list
+            );
+            assert!(claims.name.is_empty() && claims.metadata.is_empty());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! People from Matrix: their authorisation service, wired to the rooms of this focus.
+
+mod foci;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use weir_livekit::Server;
+use weir_livekit::token::Keys;
+use weir_matrix::keys::{KeyError, TokenKey};
+use weir_matrix::names::ServerName;
+use weir_matrix::openid::{self, Dns, Home, OpenId, OpenIdConfig, Reach};
+use weir_matrix::policy::{ByServer, Servers};
+use weir_matrix::service::{Parts, Service};
+
+use crate::config::{Config, ConfigError, Matrix};
+use foci::ThisFocus;
+
+/// The key that signs tokens for people from Matrix: one of this focus's own, unless a fixed one is chosen because
+/// nothing may be kept.
+pub fn token_key(matrix: &Matrix) -> Result<Option<TokenKey>, ConfigError> {
+    let directory = &matrix.state_directory;
+    if !matrix.is_on() || directory.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    TokenKey::load_or_create(directory, randomness()).map(Some).map_err(|error| {
+        let remedy = match &error {
+            KeyError::Io { .. } => {
+                "choose a directory that weir may write, or make this one and give it to weir's user"
+                    .to_owned()
+            }
+            KeyError::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+            KeyError::Malformed { path } => {
+                format!(
+                    "move {} away: a new one is made, and people in a call need new tokens",
+                    path.display()
+                )
+            }
+        };
+        wrong("matrix.state_directory", &directory.display().to_string(), &error.to_string(), &remedy)
+    })
+}
+
+/// The service, or nothing if there is no Matrix. `http` is where clients are sent that are told nothing better.
+pub fn service(
+    config: &Config,
+    key: Option<TokenKey>,
+    keys: Keys,
+    http: SocketAddr,
+    server: &Arc<Server>,
+    registry: &prometheus::Registry,
+) -> anyhow::Result<Option<Arc<Service>>> {
+    let matrix = &config.matrix;
+    let Some(own) = ServerName::parse(&matrix.server_name) else { return Ok(None) };
+    let config = openid_config(matrix, &own)?;
+    let dns = Dns::system().map_err(|error| {
+        wrong("matrix.server_name", &matrix.server_name, &error.to_string(), "mend /etc/resolv.conf")
+    })?;
+    let policy =
+        ByServer { creators: servers(&matrix.creators, &own), publishers: servers(&matrix.publishers, &own) };
+    let signer = key.map(|key| key.name).unwrap_or_default();
+    let url = match matrix.url.as_str() {
+        "" => format!("ws://{http}/livekit/sfu"),
+        url => url.to_owned(),
+    };
+    let validity = Duration::from_secs(matrix.token_seconds.into());
+    let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
+    let openid = OpenId::new(config, dns)?;
+    let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves: None };
+    Ok(Some(Service::new(&matrix.prefix, parts, registry)?))
+}
+
+fn openid_config(matrix: &Matrix, own: &ServerName) -> Result<OpenIdConfig, ConfigError> {
+    let home = match &matrix.homeserver_url {
+        Some(url) => Some(Home::new(own.clone(), url).ok_or_else(|| not_a_url(url))?),
+        None => None,
+    };
+    let authorities = match &matrix.openid.authorities_file {
+        Some(path) => read_authorities(path)?,
+        None => Vec::new(),
+    };
+    Ok(OpenIdConfig {
+        reach: Reach::new(matrix.openid.allow_networks.clone()),
+        authorities,
+        timeout: Duration::from_secs(matrix.openid.timeout_seconds.into()),
+        per_second: matrix.openid.lookups_per_second,
+        home,
+        ..OpenIdConfig::default()
+    })
+}
+
+/// Configuration files have been checked for it; flags have not.
+fn not_a_url(url: &str) -> ConfigError {
+    let remedy = "write for example http://127.0.0.1:8008";
+    wrong("matrix.homeserver_url", url, "that is no URL of a server", remedy)
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<openid::Certificate>, ConfigError> {
+    const KEY: &str = "matrix.openid.authorities_file";
+    let pem = std::fs::read(path).map_err(|error| ConfigError::File {
+        key: KEY,
+        path: path.to_owned(),
+        error,
+        remedy: "name a file that exists and that weir may read, or leave the key out",
+    })?;
+    openid::read_authorities(&pem).ok_or_else(|| {
+        let remedy = "write certificates as \"-----BEGIN CERTIFICATE-----\" blocks";
+        wrong(KEY, &path.display().to_string(), "it holds no certificates that can be used", remedy)
+    })
+}
+
+/// None named is the own one.
+fn servers(named: &[String], own: &ServerName) -> Servers {
+    if named.iter().any(|name| name == "*") {
+        return Servers::All;
+    }
+    let named: Vec<_> = named.iter().filter_map(|name| ServerName::parse(name)).collect();
+    Servers::Listed(if named.is_empty() { vec![own.clone()] } else { named })
+}
+
+fn wrong(key: &str, value: &str, problem: &str, remedy: &str) -> ConfigError {
+    ConfigError::Value {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        problem: problem.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that a key is made of")]
+fn randomness() -> [u8; 40] {
+    rand::rng().random()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_the_own_users_unless_others_are_named() {
+        let own = ServerName::parse("lab.example").unwrap();
+        let other = ServerName::parse("else.example").unwrap();
+        let named =
+            |names: &[&str]| servers(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &own);
+        assert!(named(&[]).contain(&own) && !named(&[]).contain(&other));
+        assert!(named(&["else.example"]).contain(&other) && !named(&["else.example"]).contain(&own));
+        assert!(named(&["*"]).contain(&other));
+    }
+}
