@@ -181,7 +181,10 @@ async fn act(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), does: Does) -> 
             let answer = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}");
             stream.write_all(answer.as_bytes()).await
         }
-        Does::Stalls => std::future::pending().await,
+        Does::Stalls => {
+            while stream.read_u8().await.is_ok() {} // until the other side has had enough
+            Ok(())
+        }
         Does::Floods => {
             stream.write_all(HEAD).await?;
             stream.write_all(b"\r\n{\"sub\":\"").await?;
