@@ -14,4 +14,5 @@ pub mod shard;
 pub mod srtp;
 pub mod stun;
 pub mod token;
+pub mod token_request;
 pub mod transport;
