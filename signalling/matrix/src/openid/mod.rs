@@ -147,7 +147,7 @@ impl OpenId {
     pub fn new(config: OpenIdConfig, dns: Dns) -> Result<Arc<Self>, tokio_rustls::rustls::Error> {
         let http = Http::new(dns, config.reach.clone(), config.authorities.clone())?;
         Ok(Arc::new(Self {
-            routes: Routes::new(http.clone(), config.ports),
+            routes: Routes::new(http.clone(), config.ports, config.timeout / 2),
             limits: Limits::new(config.per_second),
             vouched: Vouched::default(),
             http,

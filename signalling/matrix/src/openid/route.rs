@@ -60,6 +60,9 @@ pub struct Route {
 pub struct Routes {
     http: Http,
     ports: Ports,
+    /// What a well-known may take. A site that drops packets to its port would else use up the time of every look-up, and
+    /// nobody would remember that there is nothing.
+    patience: Duration,
     delegations: Mutex<LruCache<String, Delegation>>,
 }
 
@@ -70,9 +73,9 @@ struct Delegation {
 }
 
 impl Routes {
-    pub fn new(http: Http, ports: Ports) -> Self {
+    pub fn new(http: Http, ports: Ports, patience: Duration) -> Self {
         let most = NonZeroUsize::new(MAX_CACHED).expect("it is not 0");
-        Self { http, ports, delegations: Mutex::new(LruCache::new(most)) }
+        Self { http, ports, patience, delegations: Mutex::new(LruCache::new(most)) }
     }
 
     pub async fn find(&self, server: &ServerName) -> Route {
@@ -139,7 +142,7 @@ impl Routes {
     }
 
     async fn fetch_well_known(&self, name: &str) -> Option<(ServerName, Duration)> {
-        let answer = self.follow(name).await.ok()?;
+        let answer = tokio::time::timeout(self.patience, self.follow(name)).await.ok()?.ok()?;
         if !answer.status.is_success() {
             return None;
         }

@@ -155,6 +155,8 @@ impl Service {
             return Ok(json!({}));
         }
         let FocusAnswer { url, jwt } = self.parts.foci.focus_for(&admission).await?;
+        let Admission { asker, conference, grants, .. } = &admission;
+        tracing::debug!(user = ?asker.user, %conference, ?grants, "a token was granted");
         Ok(json!({ "url": url, "jwt": jwt }))
     }
 

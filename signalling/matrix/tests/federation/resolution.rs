@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use weir_matrix::names::ServerName;
 use weir_matrix::openid::{HttpError, OpenIdConfig, OpenIdError, Ports, Reach};
@@ -142,6 +143,20 @@ async fn a_well_known_that_is_none_is_passed_over() {
         let openid = client(config, Zone::default().address("lab.example", LOOPBACK)).await;
         assert!(openid.user(&lab(), "token").await.is_ok(), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn a_well_known_that_never_comes_costs_half_the_time_once() {
+    let authority = Authority::new();
+    let site = Homeserver::start(&authority, &["lab.example"], |_| Does::Stalls).await;
+    let server = Homeserver::start(&authority, &["lab.example"], vouching(None)).await;
+    let ports = Ports { https: site.at.port(), federation: server.at.port() };
+    let config = OpenIdConfig { ports, timeout: Duration::from_secs(10), ..authority.config() };
+    let openid = client(config, Zone::default().address("lab.example", LOOPBACK)).await;
+    for token in ["one", "two"] {
+        assert_eq!(openid.user(&lab(), token).await.unwrap().as_str(), "@dana:lab.example");
+    }
+    assert_eq!(site.connections(), 1);
 }
 
 #[tokio::test]
