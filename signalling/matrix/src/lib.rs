@@ -9,3 +9,4 @@ pub mod openid;
 pub mod policy;
 pub mod request;
 pub mod service;
+pub mod store;
