@@ -4,6 +4,7 @@
 //! turns them into tokens, admissions and evictions of the protocol that clients speak.
 
 pub mod keys;
+pub mod leaves;
 pub mod names;
 pub mod openid;
 pub mod policy;
