@@ -107,6 +107,24 @@ pub enum Failure {
     Forbidden,
 }
 
+impl Answer {
+    /// A word for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Gone => "gone",
+            Self::Limited(_) => "limited",
+            Self::Unrecognised => "unrecognised",
+            Self::Unauthorised => "unauthorised",
+            Self::Refused(_) => "refused",
+            Self::Failed(Failure::Connection) => "connection",
+            Self::Failed(Failure::Timeout) => "timeout",
+            Self::Failed(Failure::Status) => "status",
+            Self::Failed(Failure::Forbidden) => "forbidden",
+        }
+    }
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Body {

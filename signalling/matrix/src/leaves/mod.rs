@@ -8,14 +8,20 @@
 //! and says which calls to make and which jobs to keep over a restart. Drive it so: any `handle_…`, then
 //! [`Leaves::poll_output`] until it is empty, then [`Leaves::poll_timeout`].
 //!
+//! [`Delegations`] is its shell: it owns the clock, the calls and the file.
+//!
 //! Every job is in one of three places, so that none can be forgotten: it waits for its time, it stands in its
 //! homeserver's [`line`], or it is being asked. Whatever fails, the homeserver sends the event by itself when the
 //! delay runs out; that is why nothing here is retried for ever.
 
 mod api;
 mod job;
+mod keep;
 mod limits;
 mod line;
+mod locate;
+mod metrics;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -27,11 +33,14 @@ pub use api::{Action, Answer, Dialect, Failure, Form};
 use indexmap::IndexSet;
 pub use job::{Delegation, Participant, Stage};
 use job::{Job, Next};
+pub use keep::TABLES;
 use limits::{Census, check};
 pub use limits::{Limits, Refusal};
 use line::Line;
+pub use locate::{Locator, Reply, Replying, Request, Web};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+pub use run::{Delegate, DelegateError, Delegations, Presence, StartError, Until};
 
 /// A client that nobody has seen by then will not come. Slow joins take some ten seconds; with the homeserver's own
 /// time it stays below the half minute that a ghost may be seen.
@@ -50,6 +59,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// No failure is answered faster than this, however near the end of the delay is.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(250);
+/// How long an answer is waited for, depending on how much time there is.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+const MOST_PATIENCE: Duration = Duration::from_secs(5);
 /// A homeserver that asks for a longer pause is asked again then all the same.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -70,6 +82,8 @@ pub struct Call {
     pub dialect: Dialect,
     /// Whose event it is, for an authenticated call.
     pub user: String,
+    /// How long to wait for the answer: so short that it can be asked again in time.
+    pub patience: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -433,6 +447,7 @@ impl Leaves {
         let dialect =
             Dialect { is_authenticated: dialect.is_authenticated && delegation.may_authenticate, ..dialect };
         let (homeserver, action) = (Arc::clone(&delegation.homeserver), job.stage.action());
+        let rest = job.expires.saturating_duration_since(now);
         self.outputs.push_back(Output::Call(Call {
             id,
             homeserver: Arc::clone(&homeserver),
@@ -440,6 +455,7 @@ impl Leaves {
             action,
             dialect,
             user: delegation.user.clone(),
+            patience: (rest / 2).clamp(LEAST_PATIENCE, MOST_PATIENCE),
         }));
         self.calls.insert(id, InFlight { job: job_id, homeserver, action, dialect, asked: now });
     }

@@ -1,3 +1,3 @@
 mod properties;
 mod stories;
-mod world;
+pub(super) mod world;

@@ -1,0 +1,58 @@
+//! What an operator sees of delegated leaves.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::{Action, Answer, Leaves, Outcome, Stage};
+
+pub(super) struct Metrics {
+    jobs: IntGaugeVec,
+    ended: IntCounterVec,
+    calls: IntCounterVec,
+}
+
+impl Metrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let jobs = IntGaugeVec::new(
+            Opts::new("weir_delegated_leaves", "Leaves that clients delegated, by stage"),
+            &["stage"],
+        )?;
+        let ended = IntCounterVec::new(
+            Opts::new("weir_delegated_leaves_ended_total", "Delegated leaves that ended, by outcome"),
+            &["outcome"],
+        )?;
+        let calls = IntCounterVec::new(
+            Opts::new(
+                "weir_delayed_event_calls_total",
+                "Calls to homeservers about delayed events, by what came of them",
+            ),
+            &["action", "result"],
+        )?;
+        registry.register(Box::new(jobs.clone()))?;
+        registry.register(Box::new(ended.clone()))?;
+        registry.register(Box::new(calls.clone()))?;
+        Ok(Self { jobs, ended, calls })
+    }
+
+    pub fn count(&self, leaves: &Leaves) {
+        for stage in Stage::ALL {
+            let count = i64::try_from(leaves.count(stage)).unwrap_or(i64::MAX);
+            self.jobs.with_label_values(&[stage.name()]).set(count);
+        }
+    }
+
+    pub fn ended(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Sent => "sent",
+            Outcome::Gone => "gone",
+            Outcome::Superseded => "superseded",
+            Outcome::LeftToHomeserver => "left_to_homeserver",
+            Outcome::Refused => "refused",
+            Outcome::Unsupported => "unsupported",
+        };
+        self.ended.with_label_values(&[outcome]).inc();
+    }
+
+    pub fn called(&self, action: Action, answer: Answer) {
+        self.calls.with_label_values(&[action.name(), answer.name()]).inc();
+    }
+}
