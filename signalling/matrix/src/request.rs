@@ -10,6 +10,9 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// The longest token of a homeserver.
 const MAX_TOKEN_BYTES: usize = 2_048;
 
+/// The longest address of a homeserver.
+const MAX_URL_BYTES: usize = 1_000;
+
 /// Which of the endpoints was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -52,6 +55,8 @@ pub enum Member {
 pub struct DelayedLeave {
     pub delay_id: String,
     pub timeout_ms: u64,
+    /// Where the client says that its homeserver is. Nobody vouches for it.
+    pub cs_api_url: Option<String>,
 }
 
 /// Why a body is not read. Its names are those of keys, never what the client wrote.
@@ -70,6 +75,17 @@ impl Member {
         match self {
             Self::Plain { device_id } => names::plain_identity(user, device_id),
             Self::Hashed { id, claimed_device_id, .. } => names::identity(user, claimed_device_id, id),
+        }
+    }
+
+    /// All identities that the client may join by. One that has a member id but announces itself by a state event joins
+    /// by user and device.
+    pub fn identities(&self, user: &UserId) -> Vec<String> {
+        match self {
+            Self::Plain { .. } => vec![self.identity(user)],
+            Self::Hashed { claimed_device_id, .. } => {
+                vec![self.identity(user), names::plain_identity(user, claimed_device_id)]
+            }
         }
     }
 
@@ -137,7 +153,8 @@ impl DelayedLeave {
                 // The older text had the number in a string.
                 let timeout_ms = timeout.as_u64().or_else(|| timeout.as_str()?.parse().ok());
                 let timeout_ms = timeout_ms.filter(|ms| *ms > 0).ok_or(BadRequest::Key("delay_timeout"))?;
-                Ok(Some(Self { delay_id, timeout_ms }))
+                let cs_api_url = text(body, "delay_cs_api_url").filter(|url| url.len() <= MAX_URL_BYTES);
+                Ok(Some(Self { delay_id, timeout_ms, cs_api_url: cs_api_url.map(str::to_owned) }))
             }
             _ => Err(BadRequest::HalfLeave),
         }
@@ -296,6 +313,19 @@ mod tests {
         assert_eq!(leave(json!(null), json!(1)), Err(BadRequest::HalfLeave));
         for wrong in [json!(0), json!(-1), json!(1.5), json!([]), json!("soon")] {
             assert_eq!(leave(json!("syd_1"), wrong), Err(BadRequest::Key("delay_timeout")));
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_homeserver_comes_with_a_leave_or_not_at_all() {
+        let leave = with(with(sfu_get(), "delay_id", Some(json!("syd_1"))), "delay_timeout", Some(json!(9)));
+        let url = |value: Option<Value>| {
+            let request = parse(Endpoint::SfuGet, &with(leave.clone(), "delay_cs_api_url", value));
+            request.ok().unwrap().leave.unwrap().cs_api_url
+        };
+        assert_eq!(url(Some(json!("https://lab.example"))).as_deref(), Some("https://lab.example"));
+        for value in [None, Some(json!(null)), Some(json!(5)), Some(json!("x".repeat(2_000)))] {
+            assert_eq!(url(value), None);
         }
     }
 

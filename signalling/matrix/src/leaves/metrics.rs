@@ -13,17 +13,23 @@ pub(super) struct Metrics {
 impl Metrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let jobs = IntGaugeVec::new(
-            Opts::new("weir_delegated_leaves", "Leaves that clients delegated, by stage"),
+            Opts::new(
+                "weir_delegated_leaves",
+                "Leaves that clients have delegated, by stage: awaited (the client is not there yet), held, leaving, superseded.",
+            ),
             &["stage"],
         )?;
         let ended = IntCounterVec::new(
-            Opts::new("weir_delegated_leaves_ended_total", "Delegated leaves that ended, by outcome"),
+            Opts::new(
+                "weir_delegated_leaves_ended_total",
+                "Delegated leaves that ended, by outcome: sent, gone (fired or cancelled elsewhere), superseded (by a newer one), left_to_homeserver (it could not be reached), refused, unsupported.",
+            ),
             &["outcome"],
         )?;
         let calls = IntCounterVec::new(
             Opts::new(
                 "weir_delayed_event_calls_total",
-                "Calls to homeservers about delayed events, by what came of them",
+                "Calls to homeservers about delayed events, by action and what came of them.",
             ),
             &["action", "result"],
         )?;

@@ -15,6 +15,7 @@
 //! delay runs out; that is why nothing here is retried for ever.
 
 mod api;
+mod door;
 mod job;
 mod keep;
 mod limits;
@@ -24,6 +25,7 @@ mod metrics;
 mod run;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub use locate::{Locator, Reply, Replying, Request, Web};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 pub use run::{Delegate, DelegateError, Delegations, Presence, StartError, Until};
+pub use web::GuardedWeb;
 
 /// A client that nobody has seen by then will not come. Slow joins take some ten seconds; with the homeserver's own
 /// time it stays below the half minute that a ghost may be seen.

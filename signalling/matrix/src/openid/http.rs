@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
@@ -51,6 +51,14 @@ pub enum HttpError {
 pub struct Target {
     pub host: Host,
     pub port: u16,
+}
+
+/// How a place is connected to.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard {
+    pub is_tls: bool,
+    /// The operator named it, so it may be a private address.
+    pub is_trusted: bool,
 }
 
 /// An answer whose size is within bounds.
@@ -106,7 +114,7 @@ impl Http {
                     continue;
                 }
                 match self.connect_tls(SocketAddr::new(address, target.port), identity).await {
-                    Ok(stream) => return exchange(stream, host, path, most).await,
+                    Ok(stream) => return exchange(stream, get_request(host, path)?, most).await,
                     Err(error) => failure = error,
                 }
             }
@@ -123,17 +131,33 @@ impl Http {
         path: &str,
         most: usize,
     ) -> Result<Answer, HttpError> {
+        let request = get_request(host, path)?;
+        self.send(target, Guard { is_tls, is_trusted: true }, request, most).await
+    }
+
+    /// Sends a request to one place, to the first of its addresses that a connection can be made to.
+    pub async fn send(
+        &self,
+        target: &Target,
+        guard: Guard,
+        request: Request<Body>,
+        most: usize,
+    ) -> Result<Answer, HttpError> {
         let mut failure = HttpError::NoAddress;
         for address in self.addresses(&target.host).await {
+            if !guard.is_trusted && !self.reach.permits(address) {
+                failure = HttpError::AddressNotAllowed;
+                continue;
+            }
             let address = SocketAddr::new(address, target.port);
-            if is_tls {
+            if guard.is_tls {
                 match self.connect_tls(address, &target.host).await {
-                    Ok(stream) => return exchange(stream, host, path, most).await,
+                    Ok(stream) => return exchange(stream, request, most).await,
                     Err(error) => failure = error,
                 }
             } else {
                 match in_time(connect(address)).await {
-                    Ok(stream) => return exchange(stream, host, path, most).await,
+                    Ok(stream) => return exchange(stream, request, most).await,
                     Err(error) => failure = error,
                 }
             }
@@ -186,10 +210,13 @@ fn why(error: &std::io::Error) -> HttpError {
     }
 }
 
+fn get_request(host: &str, path: &str) -> Result<Request<Body>, HttpError> {
+    Request::get(path).header(header::HOST, host).body(Body::empty()).map_err(|_| HttpError::Broken)
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    host: &str,
-    path: &str,
+    mut request: Request<Body>,
     most: usize,
 ) -> Result<Answer, HttpError> {
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -201,13 +228,10 @@ async fn exchange(
     // The connection ends with this look-up, however that ends.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")))
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Body::empty())
-        .map_err(|_| HttpError::Broken)?;
+    let headers = request.headers_mut();
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let (parts, body) = sender.send_request(request).await.map_err(|_| HttpError::Broken)?.into_parts();
     let body = Limited::new(body, most).collect().await.map_err(|error| {
         let is_large = error.is::<http_body_util::LengthLimitError>();

@@ -23,7 +23,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::names::{ServerName, UserId};
 use cache::Vouched;
-use http::{Answer, Http, Target};
+use http::Answer;
+pub(crate) use http::{Guard, Http, Target};
 use limits::Limits;
 use route::Routes;
 
@@ -153,6 +154,11 @@ impl OpenId {
             http,
             config,
         }))
+    }
+
+    /// What asks servers that strangers name, for whoever else has to.
+    pub(crate) fn http(&self) -> Http {
+        self.http.clone()
     }
 
     /// Whose token it is.

@@ -60,8 +60,14 @@ pub trait Foci: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delegation {
     pub admission: Admission,
+    /// All identities that the client may join by, the admission's first.
+    pub identities: Vec<String>,
     pub delay_id: String,
     pub timeout: Duration,
+    /// Where the client says that its homeserver is. Nobody vouches for it.
+    pub cs_api_url: Option<String>,
+    /// Whether the client asks for nothing else, so that it can wait for its homeserver's word.
+    pub is_alone: bool,
 }
 
 /// Keeps delayed leaves alive while their clients are connected.
@@ -148,7 +154,14 @@ impl Service {
                 });
             }
             let timeout = Duration::from_millis(leave.timeout_ms);
-            let delegation = Delegation { admission: admission.clone(), delay_id: leave.delay_id, timeout };
+            let delegation = Delegation {
+                identities: request.member.identities(&admission.asker.user),
+                admission: admission.clone(),
+                delay_id: leave.delay_id,
+                timeout,
+                cs_api_url: leave.cs_api_url,
+                is_alone: endpoint == Endpoint::DelegateDelayedLeave,
+            };
             leaves.delegate(delegation).await?;
         }
         if endpoint == Endpoint::DelegateDelayedLeave {

@@ -23,6 +23,12 @@ pub enum Refusal {
     Unfinished,
     #[error("this focus keeps no delayed leave alive for this request: leave the delay parameters out")]
     NoLeaves,
+    #[error("{0}")]
+    Leave(&'static str),
+    #[error("the homeserver has no such delayed event")]
+    NoSuchLeave,
+    #[error("the homeserver does not let others manage delayed events")]
+    LeaveUnsupported,
     #[error("unrecognised request")]
     NotHere,
     #[error("the OpenID token could not be verified")]
@@ -43,9 +49,11 @@ impl Refusal {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::BadRequest(BadRequest::NotJson) => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
-            Self::BadRequest(BadRequest::Key(_) | BadRequest::HalfLeave) | Self::NoLeaves => {
-                (StatusCode::BAD_REQUEST, "M_BAD_JSON")
-            }
+            Self::BadRequest(BadRequest::Key(_) | BadRequest::HalfLeave)
+            | Self::NoLeaves
+            | Self::Leave(_) => (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
+            Self::NoSuchLeave => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            Self::LeaveUnsupported => (StatusCode::BAD_REQUEST, "M_UNSUPPORTED"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::NotHere => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
@@ -60,8 +68,10 @@ impl Refusal {
     /// For metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::TooLarge | Self::Unfinished => "malformed",
-            Self::NoLeaves | Self::NotHere => "unsupported",
+            Self::BadRequest(_) | Self::Leave(_) | Self::NoSuchLeave | Self::TooLarge | Self::Unfinished => {
+                "malformed"
+            }
+            Self::NoLeaves | Self::LeaveUnsupported | Self::NotHere => "unsupported",
             Self::NotVerified | Self::NotTheClaimed => "unauthorised",
             Self::Forbidden => "forbidden",
             Self::Busy => "busy",
