@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use weir_core::TransportContext;
 use weir_livekit::token::Keys;
-use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig, Supervision};
+use weir_livekit::{IceServer, Limits, RoomConfig, Server, ServerConfig};
 use weir_matrix::keys::TokenKey;
 use weir_negotiation::{Candidate, Protocol};
 use weir_udp::SocketOptions;
@@ -83,8 +83,13 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     };
     let token_key = matrix::token_key(&config.matrix)?;
     let keys = keys(&config, token_key.as_ref());
-    let server = Server::new(server_config(&config, keys.clone()), Arc::new(plane), Supervision::default(), &registry)?;
-    let matrix = matrix::service(&config, token_key, keys, started_at.reachable_http(), &server, &registry)?;
+    let foundation = matrix::found(&config, &registry).await?;
+    let supervision = foundation.as_ref().map(matrix::Foundation::supervision).unwrap_or_default();
+    let server = Server::new(server_config(&config, keys.clone()), Arc::new(plane), supervision, &registry)?;
+    let reachable = started_at.reachable_http();
+    let matrix = foundation
+        .map(|foundation| foundation.service(&config.matrix, token_key, keys, reachable, &server, &registry))
+        .transpose()?;
     let connections = ice_tcp::Connections::default();
     for listener in tcp_listeners {
         tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards), connections.clone()));

@@ -163,6 +163,7 @@ mod tests {
                 "10.0.0.0/8",
             ),
             (matrix("openid.timeout = 5"), "matrix.openid.timeout", "timeout_seconds"),
+            (matrix("leaves.delegation = 1"), "matrix.leaves.delegation", "true or false"),
             (format!("{KEYS}[matrix]\nserver_name = \"@a:b\""), "matrix.server_name = @a:b", "example.org"),
             (format!("{KEYS}[matrix]\nurl = \"wss://x\""), "matrix.server_name", "name the homeserver"),
             (format!("{KEYS}\"\" = \"a secret of at least 32 characters\""), "keys", "give it one"),

@@ -92,6 +92,7 @@ pub struct Matrix {
     pub token_seconds: u32,
     pub state_directory: PathBuf,
     pub openid: OpenId,
+    pub leaves: Leaves,
 }
 
 impl Matrix {
@@ -113,7 +114,21 @@ impl Default for Matrix {
             token_seconds: 3_600,
             state_directory: "/var/lib/weir".into(),
             openid: OpenId::default(),
+            leaves: Leaves::default(),
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Leaves {
+    pub delegation: bool,
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Leaves {
+    fn default() -> Self {
+        Self { delegation: true, token_file: None }
     }
 }
 
@@ -256,6 +271,7 @@ impl Config {
             matrix: Matrix {
                 homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
                 openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
+                leaves: Leaves { token_file: Some("token".into()), ..Leaves::default() },
                 ..Matrix::default()
             },
             room: Room { auto_create: Some(true), ..Room::default() },

@@ -1,6 +1,7 @@
 //! People from Matrix: their authorisation service, wired to the rooms of this focus.
 
 mod foci;
+mod leaves;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,16 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use weir_livekit::Server;
 use weir_livekit::token::Keys;
+use weir_livekit::{Server, Supervision};
 use weir_matrix::keys::{KeyError, TokenKey};
+use weir_matrix::leaves::Delegations;
 use weir_matrix::names::ServerName;
 use weir_matrix::openid::{self, Dns, Home, OpenId, OpenIdConfig, Reach};
 use weir_matrix::policy::{ByServer, Servers};
 use weir_matrix::service::{Parts, Service};
+use weir_matrix::store::{Store, StoreError};
 
 use crate::config::{Config, ConfigError, Matrix};
 use foci::ThisFocus;
+use leaves::Presences;
 
 /// The key that signs tokens for people from Matrix: one of this focus's own, unless a fixed one is chosen because
 /// nothing may be kept.
@@ -44,33 +48,84 @@ pub fn token_key(matrix: &Matrix) -> Result<Option<TokenKey>, ConfigError> {
     })
 }
 
-/// The service, or nothing if there is no Matrix. `http` is where clients are sent that are told nothing better.
-pub fn service(
-    config: &Config,
-    key: Option<TokenKey>,
-    keys: Keys,
-    http: SocketAddr,
-    server: &Arc<Server>,
-    registry: &prometheus::Registry,
-) -> anyhow::Result<Option<Arc<Service>>> {
+/// What there is of Matrix before there are rooms, since these tell it of their participants.
+pub struct Foundation {
+    own: ServerName,
+    openid: Arc<OpenId>,
+    leaves: Option<Delegations>,
+}
+
+/// Nothing if there is no Matrix.
+pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::Result<Option<Foundation>> {
     let matrix = &config.matrix;
     let Some(own) = ServerName::parse(&matrix.server_name) else { return Ok(None) };
-    let config = openid_config(matrix, &own)?;
     let dns = Dns::system().map_err(|error| {
         wrong("matrix.server_name", &matrix.server_name, &error.to_string(), "mend /etc/resolv.conf")
     })?;
-    let policy =
-        ByServer { creators: servers(&matrix.creators, &own), publishers: servers(&matrix.publishers, &own) };
-    let signer = key.map(|key| key.name).unwrap_or_default();
-    let url = match matrix.url.as_str() {
-        "" => format!("ws://{http}/livekit/sfu"),
-        url => url.to_owned(),
+    let openid = OpenId::new(openid_config(matrix, &own)?, dns)?;
+    let store = open_store(&matrix.state_directory)?;
+    let leaves = leaves::start(matrix, &openid, &store, registry).await?;
+    Ok(Some(Foundation { own, openid, leaves }))
+}
+
+impl Foundation {
+    /// Who is told of participants.
+    pub fn supervision(&self) -> Supervision {
+        let mut supervision = Supervision::default();
+        if let Some(leaves) = &self.leaves {
+            supervision.observer = Arc::new(Presences(leaves.clone()));
+        }
+        supervision
+    }
+
+    /// The authorisation service. `http` is where clients are sent that are told nothing better.
+    pub fn service(
+        self,
+        matrix: &Matrix,
+        key: Option<TokenKey>,
+        keys: Keys,
+        http: SocketAddr,
+        server: &Arc<Server>,
+        registry: &prometheus::Registry,
+    ) -> anyhow::Result<Arc<Service>> {
+        let Self { own, openid, leaves } = self;
+        let policy = ByServer {
+            creators: servers(&matrix.creators, &own),
+            publishers: servers(&matrix.publishers, &own),
+        };
+        let signer = key.map(|key| key.name).unwrap_or_default();
+        let url = match matrix.url.as_str() {
+            "" => format!("ws://{http}/livekit/sfu"),
+            url => url.to_owned(),
+        };
+        let validity = Duration::from_secs(matrix.token_seconds.into());
+        let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
+        let leaves = leaves.map(|leaves| Arc::new(leaves) as Arc<dyn weir_matrix::service::Leaves>);
+        let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves };
+        Ok(Service::new(&matrix.prefix, parts, registry)?)
+    }
+}
+
+/// Without a directory nothing is kept.
+fn open_store(directory: &Path) -> Result<Store, ConfigError> {
+    let opened = match directory.as_os_str().is_empty() {
+        true => Store::in_memory(),
+        false => Store::open(directory),
     };
-    let validity = Duration::from_secs(matrix.token_seconds.into());
-    let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
-    let openid = OpenId::new(config, dns)?;
-    let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves: None };
-    Ok(Some(Service::new(&matrix.prefix, parts, registry)?))
+    opened.map_err(|error| {
+        let remedy = match &error {
+            StoreError::Directory { .. } => {
+                "choose a directory that weir may write, or give this one to weir's user"
+            }
+            StoreError::InUse { .. } => "stop the other weir, or give this one a directory of its own",
+            StoreError::Newer { .. } => "run the newer weir, or choose another directory",
+            StoreError::Open { .. } | StoreError::Failed(_) => {
+                "move the file away: a new one is made, and what was kept is forgotten"
+            }
+            StoreError::Thread(_) | StoreError::Closed => "see what the machine is short of",
+        };
+        wrong("matrix.state_directory", &directory.display().to_string(), &error.to_string(), remedy)
+    })
 }
 
 fn openid_config(matrix: &Matrix, own: &ServerName) -> Result<OpenIdConfig, ConfigError> {

@@ -67,3 +67,69 @@ impl Web for GuardedWeb {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::openid::{Dns, OpenIdConfig, Reach};
+
+    /// A server that limits whoever asks, and repeats what it was asked.
+    async fn serve() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = async |uri: Uri, headers: HeaderMap, body: String| {
+            let token =
+                headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("-");
+            let host = headers[header::HOST].to_str().unwrap();
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                [(header::RETRY_AFTER, "7")],
+                format!("{host} {uri} {token} {body}"),
+            )
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        format!("http://{address}")
+    }
+
+    fn web(networks: &[&str]) -> GuardedWeb {
+        let reach = Reach::new(networks.iter().map(|network| network.parse().unwrap()).collect());
+        let config = OpenIdConfig { reach, ..OpenIdConfig::default() };
+        GuardedWeb::new(&OpenId::new(config, Dns::system().unwrap()).unwrap())
+    }
+
+    fn request(url: String, is_trusted: bool) -> Request {
+        Request { body: Some("{}".to_owned()), url, token: Some(Arc::from("secret")), is_trusted }
+    }
+
+    #[tokio::test]
+    async fn a_private_address_is_asked_only_if_the_operator_named_or_allowed_it() {
+        let server = serve().await;
+        let url = format!("{server}/a?b=c");
+        let refused = web(&[]).request(request(url.clone(), false)).await.err();
+        assert_eq!(refused, Some(Failure::Forbidden));
+        for (networks, is_trusted) in [(&["127.0.0.0/8"][..], false), (&[], true)] {
+            let reply = web(networks).request(request(url.clone(), is_trusted)).await.unwrap();
+            assert_eq!((reply.status, reply.retry_after.as_deref()), (429, Some("7")));
+            let host = server.strip_prefix("http://").unwrap();
+            assert_eq!(String::from_utf8(reply.body).unwrap(), format!("{host} /a?b=c Bearer secret {{}}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reached_or_is_no_address_is_a_failure() {
+        let web = web(&["127.0.0.0/8"]);
+        for url in ["http://127.0.0.1:1/", "https://127.0.0.1:1/", "nonsense", "http://u@127.0.0.1/"] {
+            assert_eq!(
+                web.request(request(url.to_owned(), false)).await.err(),
+                Some(Failure::Connection),
+                "{url}"
+            );
+        }
+    }
+}
