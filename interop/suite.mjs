@@ -7,6 +7,7 @@ import { Clients } from './lib/clients.mjs';
 import { Focus } from './lib/focus.mjs';
 import { serve } from './lib/pages.mjs';
 import { killAll } from './lib/process.mjs';
+import { load, play } from './lib/scenarios.mjs';
 
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
@@ -22,11 +23,7 @@ const { values: options, positionals: filters } = parseArgs({
   },
 });
 
-const scenarios = [];
-for (const file of fs.readdirSync(new URL('scenarios/', import.meta.url)).sort()) {
-  const { default: found } = await import(`./scenarios/${file}`);
-  scenarios.push(...found.map((scenario) => ({ ...scenario, name: `${path.basename(file, '.mjs')}: ${scenario.name}` })));
-}
+const scenarios = await load(new URL('scenarios/', import.meta.url));
 const chosen = scenarios.filter(({ name, onlyFull }) =>
   (options.full || !onlyFull) && (filters.length === 0 || filters.some((filter) => name.includes(filter))));
 if (options.list) {
@@ -40,30 +37,11 @@ await focus.start();
 const pages = await serve();
 const clients = new Clients(focus, pages, { python: options.python, peer: options.peer });
 const results = [];
-const SCENARIO_DEADLINE = 180000;
 
 for (const [at, scenario] of chosen.entries()) {
-  const started = Date.now();
-  const notes = [];
-  const context = { focus, clients, full: options.full, room: `room-${at}`, note: (text) => notes.push(text) };
-  let failure;
-  let timer;
-  try {
-    await Promise.race([
-      scenario.run(context),
-      new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error('the scenario did not end')), scenario.deadline ?? SCENARIO_DEADLINE);
-      }),
-    ]);
-  } catch (error) {
-    failure = error;
-  }
-  clearTimeout(timer);
-  const seconds = ((Date.now() - started) / 1000).toFixed(1);
-  results.push({ name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message });
-  console.log(`${failure ? 'FAILED' : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
-  if (failure) {
-    console.log(`         ${failure.stack?.split('\n').slice(0, 3).join('\n         ')}`);
+  const result = await play(scenario, { focus, clients, full: options.full, room: `room-${at}` });
+  results.push(result);
+  if (result.failure) {
     for (const client of clients.open) console.log(`       ${client.kind} ${client.identity}:\n         ${client.tail?.slice(-12).join('\n         ')}`);
     console.log(`       focus:\n         ${focus.log.slice(-40).join('\n         ')}`);
   }

@@ -1,7 +1,7 @@
 // Clients of every kind behind one face: `await client.do('publish', {…})`.
 import { fileURLToPath } from 'node:url';
 import path from 'node:path';
-import puppeteer from 'puppeteer-core';
+import { launch } from './browsers.mjs';
 import { start, stop } from './process.mjs';
 import { expect, settle } from './wait.mjs';
 
@@ -15,17 +15,6 @@ export const KINDS = {
   python: { program: ['python', [here('../clients/client.py')]], codecs: ['vp8', 'h264', 'vp9', 'av1'] },
   // interop/peer: shares no WebRTC code with the others, all of which build on the same two engines.
   rtc: { program: ['peer', []], codecs: ['vp8', 'h264', 'vp9', 'av1'] },
-};
-
-const CHROMIUM_FLAGS = [
-  '--no-sandbox', '--disable-gpu', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream',
-  '--autoplay-policy=no-user-gesture-required', '--disable-background-networking', '--disable-component-update', '--no-first-run',
-  '--disable-renderer-backgrounding', '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows',
-];
-const FIREFOX_PREFERENCES = {
-  'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true, 'media.autoplay.default': 0,
-  'media.peerconnection.ice.obfuscate_host_addresses': false, 'media.autoplay.blocking_policy': 0,
-  'dom.min_background_timeout_value': 4, 'widget.windows.window_occlusion_tracking.enabled': false,
 };
 
 export class Clients {
@@ -55,13 +44,7 @@ export class Clients {
   }
 
   async browser(name) {
-    if (!this.browsers.has(name)) {
-      const launch = () => name === 'firefox'
-        ? puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr', headless: true, extraPrefsFirefox: FIREFOX_PREFERENCES, timeout: 90000 })
-        : puppeteer.launch({ executablePath: '/usr/bin/chromium', headless: true, args: CHROMIUM_FLAGS, timeout: 90000, protocolTimeout: 120000 });
-      // A cold browser on a loaded machine sometimes misses its first start.
-      this.browsers.set(name, await launch().catch(launch));
-    }
+    if (!this.browsers.has(name)) this.browsers.set(name, await launch(name));
     return this.browsers.get(name);
   }
 

@@ -1,0 +1,38 @@
+// Scenarios: names that are claims, and what proves them.
+import fs from 'node:fs';
+import path from 'node:path';
+
+const DEADLINE = 180000;
+
+// Those of a folder, a file for each subject.
+export async function load(folder) {
+  const scenarios = [];
+  for (const file of fs.readdirSync(folder).sort()) {
+    const { default: found } = await import(new URL(file, folder));
+    scenarios.push(...found.map((scenario) => ({ ...scenario, name: `${path.basename(file, '.mjs')}: ${scenario.name}` })));
+  }
+  return scenarios;
+}
+
+// Runs one to its end or its deadline, and tells how it went.
+export async function play(scenario, context) {
+  const started = Date.now();
+  const notes = [];
+  let failure;
+  let timer;
+  try {
+    await Promise.race([
+      scenario.run({ ...context, note: (text) => notes.push(text) }),
+      new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error('the scenario did not end')), scenario.deadline ?? DEADLINE);
+      }),
+    ]);
+  } catch (error) {
+    failure = error;
+  }
+  clearTimeout(timer);
+  const seconds = ((Date.now() - started) / 1000).toFixed(1);
+  console.log(`${failure ? 'FAILED' : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
+  if (failure) console.log(`         ${failure.stack?.split('\n').slice(0, 3).join('\n         ')}`);
+  return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message };
+}
