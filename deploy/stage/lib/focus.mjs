@@ -1,0 +1,43 @@
+// A focus that serves tokens to the users of homeservers.
+import fs from 'node:fs';
+import path from 'node:path';
+import { settle } from '../../../interop/lib/wait.mjs';
+import { start, stop } from './program.mjs';
+
+export class Focus {
+  // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from.
+  constructor({ name, folder, binary, bind, ports, media, homeserver, authority, level = 'info', more = [] }) {
+    Object.assign(this, { name, folder, binary, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
+    fs.mkdirSync(folder, { recursive: true });
+    this.config = path.join(folder, 'weir.toml');
+    this.log = path.join(folder, 'weir.log');
+    fs.writeFileSync(this.config, [
+      '[http]', `bind = "${bind}:${ports.http}"`,
+      '[media]', `bind = ${JSON.stringify(media)}`, `udp_port = ${ports.udp}`, `tcp_port = ${ports.tcp}`,
+      '[admin]', `bind = "${bind}:${ports.admin}"`,
+      '[log]', `level = "${level}"`,
+      ...more, '',
+    ].join('\n'));
+  }
+
+  // What clients are told by the homeserver.
+  get service() { return `${this.url}/livekit/jwt`; }
+
+  async start({ onLine, onExit } = {}) {
+    this.process = start(this.name, this.binary, ['run', '--config', this.config],
+      { log: this.log, cwd: this.folder, env: { RUST_BACKTRACE: '1' }, onLine, onExit });
+    await settle(`${this.name} answers`, async () => this.process.ended || (await fetch(`${this.service}/healthz`)).ok, 20000);
+    if (this.process.ended) throw new Error(`${this.name} did not start: ${this.process.tail.slice(-8).join('\n')}`);
+  }
+
+  stop(signal) {
+    return stop(this.process, signal);
+  }
+
+  // One counter or gauge, summed over its labels.
+  async metric(name) {
+    const text = await (await fetch(`${this.admin}/metrics`)).text();
+    const samples = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+    return samples.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+  }
+}
