@@ -1,10 +1,10 @@
 //! The interop suite, in a network namespace of its own.
 
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::namespace::Namespace;
 use crate::{setup, shell};
 
 const NAMESPACE: &str = "weir-interop";
@@ -19,14 +19,18 @@ pub fn run(full: bool, filters: &[String]) -> Result<()> {
     let target = std::path::absolute(shell::target_directory())?;
     let weir = target.join("debug/weir");
     let peer = target.join("debug/weir-interop-peer");
-    let namespace = Namespace::create()?;
+    let namespace =
+        Namespace::create(NAMESPACE, &["10.77.0.1/24", "fd77::1/64"], &["10.77.0.254", "fd77::fe"])?;
     let report = target.join("interop.json");
     let mut suite = Command::new("ip");
     suite.args(["netns", "exec", NAMESPACE, "node", "interop/suite.mjs"]);
     suite.args(["--address", ADDRESS, "--address6", ADDRESS_V6]);
-    for (option, path) in
-        [("--weir", &weir), ("--peer", &peer), ("--python", &setup::python()), ("--report", &report)]
-    {
+    for (option, path) in [
+        ("--weir", &weir),
+        ("--peer", &peer),
+        ("--python", &setup::PYTHON_SDK.python()),
+        ("--report", &report),
+    ] {
         suite.arg(option).arg(path);
     }
     if full {
@@ -36,39 +40,4 @@ pub fn run(full: bool, filters: &[String]) -> Result<()> {
     let result = shell::run_with(&mut suite);
     drop(namespace);
     result
-}
-
-struct Namespace;
-
-impl Namespace {
-    fn create() -> Result<Self> {
-        if Path::new("/run/netns").join(NAMESPACE).exists() {
-            shell::run("ip", &["netns", "del", NAMESPACE])?; // left by a run that was killed
-        }
-        shell::run("ip", &["netns", "add", NAMESPACE]).context("network namespaces need root")?;
-        let created = Self;
-        let address = format!("{ADDRESS}/24");
-        let address_v6 = format!("{ADDRESS_V6}/64");
-        for command in [
-            "link set lo up",
-            "link add weir0 type veth peer name weir1",
-            &format!("addr add {address} dev weir0"),
-            &format!("addr add {address_v6} dev weir0 nodad"),
-            "link set weir0 up",
-            "link set weir1 up",
-            "route add default via 10.77.0.254 dev weir0",
-            "route add default via fd77::fe dev weir0",
-        ] {
-            let mut ip = Command::new("ip");
-            ip.args(["-n", NAMESPACE]).args(command.split(' '));
-            shell::run_with(&mut ip)?;
-        }
-        Ok(created)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = shell::run("ip", &["netns", "del", NAMESPACE]);
-    }
 }

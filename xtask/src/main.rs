@@ -1,10 +1,13 @@
 //! `cargo xtask`: every chore of the project.
 
 mod check;
+mod e2e;
 mod fuzz;
 mod interop;
+mod namespace;
 mod setup;
 mod shell;
+mod try_out;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -37,6 +40,17 @@ enum Chore {
         /// Only interop scenarios whose names contain one of these
         filters: Vec<String>,
     },
+    /// Set up, then run the end-to-end suite: Element Call on federated homeservers
+    E2e {
+        /// Only scenarios whose names contain one of these
+        filters: Vec<String>,
+    },
+    /// Two people in a call on this machine, for trying out; `deploy/try` installs Rust first
+    Try {
+        /// Passed on; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the benchmarks (release build)
     Bench {
         /// Passed on; `--help` lists them
@@ -54,6 +68,8 @@ fn main() -> Result<()> {
         Chore::Setup => setup::run(),
         Chore::Check => check::run(),
         Chore::Test { unit, interop, full, filters } => test(!interop, !unit, full, &filters),
+        Chore::E2e { filters } => setup::run().and_then(|()| e2e::run(&filters)),
+        Chore::Try { arguments } => try_out::run(&arguments),
         Chore::Bench { arguments } => release("weir-bench", &arguments),
         Chore::Fuzz(what) => fuzz::run(what),
     }

@@ -1,37 +1,67 @@
-//! What the tests need. Doing it again changes nothing.
+//! What tests and trying out need. Doing it again changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::shell;
 
-/// Debian packages, and what for.
-const PACKAGES: [(&str, &str); 10] = [
+/// Debian packages that a stage needs, which is a homeserver, a focus and Element Call, and what for.
+const STAGE_PACKAGES: [(&str, &str); 7] = [
     ("build-essential", "linking, and C parts of dependencies"),
     ("cmake", "building the AEAD library"),
-    ("chromium", "interop: livekit-client in Chromium"),
-    ("firefox-esr", "interop: livekit-client in Firefox"),
-    ("iproute2", "interop: network namespaces"),
-    ("iptables", "interop: packet loss"),
-    ("nodejs", "interop: its driver, and the Node SDK"),
-    ("npm", "interop: client SDKs"),
-    ("python3-venv", "interop: the Python SDK"),
+    ("nodejs", "what starts everything, and serves Element Call"),
+    ("npm", "Element Call, and client SDKs"),
+    ("python3-venv", "Synapse, and the Python SDK"),
+    ("openssl", "certificates of homeservers"),
     ("ca-certificates", "downloading all of it"),
 ];
 
-/// Where the Python SDK is.
-pub fn python() -> PathBuf {
-    let target = shell::target_directory();
-    let target = std::path::absolute(&target).unwrap_or(target);
-    target.join("interop-python/bin/python")
+/// What tests need beyond that.
+const TEST_PACKAGES: [(&str, &str); 4] = [
+    ("chromium", "clients in Chromium"),
+    ("firefox-esr", "clients in Firefox"),
+    ("iproute2", "network namespaces"),
+    ("iptables", "packet loss"),
+];
+
+/// A Python environment of its own below the target directory.
+pub struct Environment {
+    name: &'static str,
+    requirements: &'static str,
 }
 
+pub const SYNAPSE: Environment =
+    Environment { name: "stage-python", requirements: "deploy/stage/requirements.txt" };
+pub const PYTHON_SDK: Environment =
+    Environment { name: "interop-python", requirements: "interop/requirements.txt" };
+
+impl Environment {
+    fn directory(&self) -> PathBuf {
+        let target = shell::target_directory();
+        std::path::absolute(&target).unwrap_or(target).join(self.name)
+    }
+
+    pub fn python(&self) -> PathBuf {
+        self.directory().join("bin/python")
+    }
+}
+
+/// Everything that any test needs.
 pub fn run() -> Result<()> {
-    install_packages()?;
-    install_node_modules()?;
-    install_python()
+    install_packages(&[&STAGE_PACKAGES[..], &TEST_PACKAGES].concat())?;
+    install_node_modules("interop")?;
+    install_node_modules("deploy/stage")?;
+    install_python(&PYTHON_SDK)?;
+    install_python(&SYNAPSE)
+}
+
+/// What a stage needs.
+pub fn stage() -> Result<()> {
+    install_packages(&STAGE_PACKAGES)?;
+    install_node_modules("deploy/stage")?;
+    install_python(&SYNAPSE)
 }
 
 fn is_installed(package: &str) -> bool {
@@ -50,8 +80,8 @@ fn is_installed(package: &str) -> bool {
             .is_some_and(|status| status.contains("install ok installed"))
 }
 
-fn install_packages() -> Result<()> {
-    let missing: Vec<_> = PACKAGES.iter().filter(|(package, _)| !is_installed(package)).collect();
+fn install_packages(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = packages.iter().filter(|(package, _)| !is_installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -75,29 +105,27 @@ fn install_packages() -> Result<()> {
     shell::run_with(&mut install)
 }
 
-fn install_node_modules() -> Result<()> {
-    let installed = std::path::Path::new("interop/node_modules/.package-lock.json");
-    let wanted = std::path::Path::new("interop/package-lock.json");
-    let age = |path: &std::path::Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    if age(installed).zip(age(wanted)).is_some_and(|(installed, wanted)| installed >= wanted) {
+fn install_node_modules(folder: &str) -> Result<()> {
+    let folder = Path::new(folder);
+    let installed = folder.join("node_modules/.package-lock.json");
+    let wanted = folder.join("package-lock.json");
+    let age = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if age(&installed).zip(age(&wanted)).is_some_and(|(installed, wanted)| installed >= wanted) {
         return Ok(());
     }
-    shell::run("npm", &["ci", "--prefix", "interop", "--no-audit", "--no-fund"])
+    shell::run("npm", &["ci", "--prefix", &folder.to_string_lossy(), "--no-audit", "--no-fund"])
 }
 
-fn install_python() -> Result<()> {
-    let python = python();
-    let directory =
-        python.parent().and_then(|bin| bin.parent()).expect("the path has been made of these parts");
+fn install_python(environment: &Environment) -> Result<()> {
+    let directory = environment.directory();
     let stamp = directory.join("requirements.txt");
-    let wanted = std::fs::read_to_string("interop/requirements.txt")?;
+    let wanted = std::fs::read_to_string(environment.requirements)?;
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    let directory_text = directory.to_string_lossy().into_owned();
-    shell::run("python3", &["-m", "venv", &directory_text])?;
+    shell::run("python3", &["-m", "venv", &directory.to_string_lossy()])?;
     let pip =
-        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "interop/requirements.txt"];
-    shell::run(&python.to_string_lossy(), &pip)?;
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", environment.requirements];
+    shell::run(&environment.python().to_string_lossy(), &pip)?;
     Ok(std::fs::write(stamp, wanted)?)
 }

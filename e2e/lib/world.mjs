@@ -1,0 +1,133 @@
+// Two homeservers that federate, each with a focus beside it, and people who call each other.
+import fs from 'node:fs';
+import path from 'node:path';
+import { Authority } from '../../deploy/stage/lib/authority.mjs';
+import { Focus } from '../../deploy/stage/lib/focus.mjs';
+import { Homeserver } from '../../deploy/stage/lib/homeserver.mjs';
+import { User } from '../../deploy/stage/lib/matrix.mjs';
+import { serve } from '../../deploy/stage/lib/pages.mjs';
+import { launch } from '../../interop/lib/browsers.mjs';
+import { Person } from './person.mjs';
+
+const HOMES = {
+  a: { address: '127.0.0.1', media: '10.78.0.1' },
+  b: { address: '127.0.0.2', media: '10.78.0.2' },
+};
+const PORTS = { http: 7880, tcp: 7881, udp: 7882, admin: 7889 };
+// Two people's encoders and decoders share few cores with everything else.
+const QUALITY = { video: { max_resolution: 360, max_bitrate: 450000, max_framerate: 15 } };
+
+export class World {
+  constructor({ weir, synapse, folder }) {
+    Object.assign(this, { weir, synapse, folder, homeservers: {}, foci: {}, browsers: new Map(), users: 0 });
+    this.forget();
+  }
+
+  async start() {
+    const authority = new Authority(this.folder);
+    for (const [home, { address, media }] of Object.entries(HOMES)) {
+      this.foci[home] = new Focus({
+        name: `weir-${home}`, folder: path.join(this.folder, `weir-${home}`), binary: this.weir, bind: address, ports: PORTS,
+        media: [media], authority, level: 'info,weir_livekit=debug,weir_matrix=debug', serverName: `${address}:8448`,
+      });
+      this.homeservers[home] = new Homeserver({
+        name: `synapse-${home}`, folder: path.join(this.folder, `synapse-${home}`), python: this.synapse, authority,
+        serverName: `${address}:8448`, bind: address, clientPort: 8008, federationPort: 8448, transport: this.foci[home].service,
+      });
+    }
+    await Promise.all([...Object.values(this.homeservers), ...Object.values(this.foci)].map((server) => server.start()));
+  }
+
+  // A scenario's own people, pages and browsers.
+  forget() {
+    Object.assign(this, { people: [], pages: [], ownBrowsers: [] });
+  }
+
+  async user(name, home = 'a') {
+    this.users += 1;
+    return User.register(this.homeservers[home], `${name.toLowerCase()}-${this.users}`, name);
+  }
+
+  // Users in an encrypted room of the first.
+  async room(users) {
+    const [first, ...others] = users;
+    const room = await first.createRoom('Call', others);
+    for (const user of others) await user.join(room, first.homeserver);
+    return room;
+  }
+
+  // The user at a page of its own, which is not open yet. `settings` are Element Call's.
+  async person(user, room, { mode, browser = 'chromium', own = false, heedsRemoval = true, settings = {} }) {
+    const { id, device, token, name, homeserver } = user;
+    const page = await serve({
+      session: () => ({ name, homeserver: homeserver.url, user: id, device, token, room, heedsRemoval }),
+      settings: { matrix_rtc_mode: mode, media_quality: QUALITY, ...settings },
+    });
+    this.pages.push(page);
+    const person = new Person(user, own ? await this.ownBrowser(browser) : await this.browser(browser), page.url);
+    this.people.push(person);
+    return person;
+  }
+
+  async browser(kind) {
+    if (!this.browsers.has(kind)) this.browsers.set(kind, await launch(kind));
+    return this.browsers.get(kind);
+  }
+
+  // One that can be killed.
+  async ownBrowser(kind) {
+    const browser = await launch(kind);
+    this.ownBrowsers.push(browser);
+    return browser;
+  }
+
+  // A call of people at these homes, in the order of their joining.
+  async call(mode, people) {
+    const users = [];
+    for (const { name, home } of people) users.push(await this.user(name, home));
+    const room = await this.room(users);
+    const joined = [];
+    for (const [at, options] of people.entries()) {
+      joined.push(await (await this.person(users[at], room, { mode, ...options })).join());
+    }
+    return { room, users, people: joined };
+  }
+
+  // Where each log ends now.
+  marks() {
+    return this.logs().map((file) => [file, fs.existsSync(file) ? fs.statSync(file).size : 0]);
+  }
+
+  logs() {
+    return [...Object.values(this.foci), ...Object.values(this.homeservers)].map(({ log }) => log);
+  }
+
+  // What was shown and logged since the marks.
+  async keep(folder, marks) {
+    fs.mkdirSync(folder, { recursive: true });
+    await Promise.all(this.people.map((person) => person.keep(folder)));
+    for (const [file, from] of marks) {
+      if (fs.existsSync(file)) fs.writeFileSync(path.join(folder, `${path.basename(path.dirname(file))}.log`), fs.readFileSync(file).subarray(from));
+    }
+  }
+
+  async clear() {
+    await Promise.all(this.people.map((person) => person.close()));
+    for (const page of this.pages) page.close();
+    for (const browser of this.ownBrowsers) await end(browser);
+    this.forget();
+    for (const focus of Object.values(this.foci)) if (focus.process.ended) await focus.start();
+  }
+
+  async end() {
+    await this.clear();
+    for (const browser of this.browsers.values()) await end(browser);
+    await Promise.all([...Object.values(this.foci), ...Object.values(this.homeservers)].map((server) => server.stop()));
+  }
+}
+
+async function end(browser) {
+  const killed = new Promise((done) => setTimeout(done, 5000, 'late'));
+  if (browser.process()?.signalCode) return; // it was killed
+  if (await Promise.race([browser.close().catch(() => 'late'), killed]) === 'late') browser.process()?.kill('SIGKILL');
+}

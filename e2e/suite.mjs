@@ -1,0 +1,53 @@
+// Runs the scenarios: Element Call on federated homeservers, in the network namespace that the caller made.
+import fs from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { stopAll } from '../deploy/stage/lib/program.mjs';
+import { load, play } from '../interop/lib/scenarios.mjs';
+import { World } from './lib/world.mjs';
+
+const { values: options, positionals: filters } = parseArgs({
+  allowPositionals: true,
+  options: {
+    weir: { type: 'string' },
+    synapse: { type: 'string' },
+    results: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  },
+});
+
+const scenarios = await load(new URL('scenarios/', import.meta.url));
+const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
+if (options.list) {
+  for (const { name } of scenarios) console.log(name);
+  process.exit(0);
+}
+
+fs.rmSync(options.results, { recursive: true, force: true });
+const world = new World({ ...options, folder: path.join(options.results, 'servers') });
+const results = [];
+try {
+  await world.start();
+  for (const scenario of chosen) {
+    const marks = world.marks();
+    const result = await play(scenario, { world });
+    results.push(result);
+    if (result.failure) {
+      const folder = path.join(options.results, scenario.name.replace(/[^a-zA-Z0-9]+/g, '-'));
+      await world.keep(folder, marks);
+      console.log(`         screenshots and logs: ${folder}`);
+    }
+    await world.clear();
+  }
+  await world.end();
+} finally {
+  await stopAll();
+}
+for (const focus of Object.values(world.foci)) {
+  const panics = fs.readFileSync(focus.log, 'utf8').split('\n').filter((line) => line.includes('panicked'));
+  if (panics.length > 0) results.push({ name: `${focus.name} never panics`, failure: panics.join('\n') });
+}
+const failed = results.filter((result) => result.failure).length;
+fs.writeFileSync(path.join(options.results, 'results.json'), JSON.stringify(results, null, 2));
+console.log(`end to end: ${results.length - failed} passed, ${failed} failed`);
+process.exit(failed > 0 || results.length === 0 ? 1 : 0);
