@@ -14,7 +14,7 @@ use weir_core::shard::MAX_SHARDS;
 use weir_matrix::names::ServerName;
 
 use crate::config::{self, Config, ConfigError};
-use crate::{focus, logging};
+use crate::{check, focus, logging};
 
 /// The longest that a token made here is good for: ten years, in seconds.
 const MAX_VALIDITY: u32 = 10 * 366 * 24 * 3600;
@@ -41,6 +41,8 @@ enum Command {
     Config(ConfigCommand),
     /// Print an access token for one person and one room
     Token(Token),
+    /// Walk the path that a Matrix client walks to a call, and name what stops it
+    Check(check::Check),
 }
 
 #[derive(Args)]
@@ -141,6 +143,7 @@ pub fn run() -> anyhow::Result<()> {
             say(config::DEFAULT);
             Ok(())
         }
+        Command::Check(check) => check::run(check),
         Command::Token(token) => {
             let Token { key, secret, room, identity, valid_for } = token;
             let valid_for = Duration::from_secs(valid_for.unsigned_abs());

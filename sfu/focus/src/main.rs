@@ -2,6 +2,7 @@
 
 mod addresses;
 mod admin;
+mod check;
 mod cli;
 mod config;
 mod focus;
