@@ -9,5 +9,6 @@ pub mod names;
 pub mod openid;
 pub mod policy;
 pub mod request;
+pub mod rooms;
 pub mod service;
 pub mod store;

@@ -1,8 +1,11 @@
 //! Who gets which rights in a conference: asked once for each token, after the homeserver has said who asks.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::names::{ServerName, UserId};
+use crate::rooms::{Door, Presence};
 
 /// Who asks for a token, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +68,93 @@ impl Policy for ByServer {
     }
 }
 
+/// How much a Matrix room's members count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomRule {
+    /// Only who is joined to the room, as far as the focus sees, gets a token.
+    Require,
+    /// The same where the focus sees the room; in others everybody does.
+    WhenVisible,
+    /// Everybody does.
+    Off,
+}
+
+/// Rights by where somebody comes from, for those who are in the room.
+pub struct ByRoom {
+    pub rule: RoomRule,
+    pub servers: ByServer,
+    pub door: Arc<Door>,
+}
+
+impl Policy for ByRoom {
+    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Option<Grants>> {
+        Box::pin(async move {
+            let may_join = match self.rule {
+                RoomRule::Off => true,
+                rule => match self.door.presence(&asker.room_id, &asker.user).await {
+                    Ok(Presence::Joined) => true,
+                    Ok(Presence::NotJoined) => false,
+                    Ok(Presence::NotVisible) => rule == RoomRule::WhenVisible,
+                    Err(error) => {
+                        tracing::warn!(%error, "no token is given, since the room's members are not known");
+                        false
+                    }
+                },
+            };
+            may_join.then(|| self.servers.grants(&asker.user))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
     use super::*;
+    use crate::rooms::{Members, MembersError};
+    use crate::store::Store;
+
+    /// Sees one room, with dana in it, and has a bad day with another.
+    struct OneRoom;
+
+    impl Members for OneRoom {
+        fn members<'a>(
+            &'a self,
+            room_id: &'a str,
+        ) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>> {
+            let answer = match room_id {
+                "!seen" => Ok(Some([UserId::parse("@dana:lab.example").unwrap()].into())),
+                "!broken" => Err(MembersError::TooLate),
+                _ => Ok(None),
+            };
+            Box::pin(std::future::ready(answer))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rule_says_whether_strangers_and_rooms_out_of_sight_are_let_in() {
+        use RoomRule::{Off, Require, WhenVisible};
+        let hour = Duration::from_secs(3_600);
+        let (door, _removed) =
+            Door::open(Store::in_memory().unwrap(), Arc::new(OneRoom), hour).await.unwrap();
+        let door = Arc::new(door);
+        for (room_id, user, let_in) in [
+            ("!seen", "@dana:lab.example", &[Require, WhenVisible, Off][..]),
+            ("!seen", "@eve:else.example", &[Off]),
+            ("!hidden", "@dana:lab.example", &[WhenVisible, Off]),
+            ("!broken", "@dana:lab.example", &[Off]),
+        ] {
+            for rule in [Require, WhenVisible, Off] {
+                let servers = ByServer { creators: Servers::All, publishers: Servers::Listed(Vec::new()) };
+                let policy = ByRoom { rule, servers, door: Arc::clone(&door) };
+                let user = UserId::parse(user).unwrap();
+                let asker = Asker { user, room_id: room_id.to_owned(), slot_id: "s".to_owned() };
+                let expected = let_in.contains(&rule).then_some(Grants { create: true, publish: false });
+                assert_eq!(policy.decide(&asker).await, expected, "{room_id} {rule:?} {asker:?}");
+            }
+        }
+    }
 
     #[test]
     fn users_of_listed_servers_create_and_publish_and_others_only_join() {

@@ -1,0 +1,336 @@
+//! The three state machines behind one lock, with the clock, the file and the homeserver.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use rusqlite::Transaction;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::memberships::{LookUp, Memberships};
+use super::seats::{Holder, Seat, Seats};
+use super::voids::Voids;
+use super::{Membership, Presence, Removed, RoomUpdate};
+use crate::names::{UserId, shortened};
+use crate::store::{Store, StoreError};
+
+/// Questions to the homeserver at a time. Others wait, and most find their answer when it is their turn.
+const LOOK_UPS: usize = 8;
+/// Until whoever waits for an answer is told that there is none.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// People to be sent away who wait for the one that does it.
+const QUEUE: usize = 1_024;
+
+/// Why a room's members could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembersError {
+    #[error("the homeserver could not be asked: {0}")]
+    Failed(String),
+    #[error("the homeserver took too long")]
+    TooLate,
+}
+
+/// Who can be asked for the members of a room.
+pub trait Members: Send + Sync + 'static {
+    /// Everybody who is joined; `None` if the room cannot be seen.
+    fn members<'a>(
+        &'a self,
+        room_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>>;
+}
+
+/// Sees no room at all.
+pub struct Blind;
+
+impl Members for Blind {
+    fn members<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}
+
+/// Why somebody with a good token stays outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// The token was issued before its holder left the room, or the holder is not in it.
+    Void,
+    /// Nobody can say.
+    Unknown,
+}
+
+/// What else is kept in the transaction that keeps an update.
+pub type Note = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
+
+/// See the module's description.
+pub struct Door {
+    state: Mutex<State>,
+    store: Store,
+    members: Arc<dyn Members>,
+    turns: Semaphore,
+    removals: mpsc::Sender<Removed>,
+}
+
+struct State {
+    memberships: Memberships,
+    voids: Voids,
+    seats: Seats,
+}
+
+impl Door {
+    /// Who is to be sent away comes out of the receiver. Their tokens are void by then. Tokens are good for `validity`.
+    pub async fn open(
+        store: Store,
+        members: Arc<dyn Members>,
+        validity: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Removed>), StoreError> {
+        let now = unix_ms();
+        let voids = store.run(move |file| Voids::load(file, validity, now)).await?;
+        let state = State { memberships: Memberships::default(), voids, seats: Seats::default() };
+        let state = Mutex::new(state);
+        let (removals, removed) = mpsc::channel(QUEUE);
+        Ok((Self { state, store, members, turns: Semaphore::new(LOOK_UPS), removals }, removed))
+    }
+
+    /// Whether somebody is in a room, by what is known or else by the homeserver.
+    pub async fn presence(&self, room_id: &str, user: &UserId) -> Result<Presence, MembersError> {
+        if let Some(known) = self.known(room_id, user) {
+            return Ok(known);
+        }
+        let asking = async {
+            let _turn = self.turns.acquire().await;
+            match self.known(room_id, user) {
+                Some(known) => Ok(known), // somebody else has asked meanwhile
+                None => self.ask(room_id, user).await,
+            }
+        };
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or(Err(MembersError::TooLate))
+    }
+
+    fn known(&self, room_id: &str, user: &UserId) -> Option<Presence> {
+        self.state().memberships.presence(now(), room_id, user)
+    }
+
+    async fn ask(&self, room_id: &str, user: &UserId) -> Result<Presence, MembersError> {
+        let look_up = self.state().memberships.begin(room_id);
+        let look_up = look_up.ok_or_else(|| MembersError::Failed("too many questions wait".to_owned()))?;
+        let _given_up = GivenUp(self, look_up); // unless it is finished below
+        let members = self.members.members(room_id).await?;
+        let mut state = self.state();
+        state.memberships.finish(now(), look_up, members);
+        let presence = state.memberships.presence(now(), room_id, user);
+        presence.ok_or_else(|| MembersError::Failed("the room changes too fast".to_owned()))
+    }
+
+    /// Whether somebody with a token may come in, or back.
+    pub async fn admit(&self, holder: &Holder, issued_ms: u64) -> Result<(), Barred> {
+        if self.is_void(holder, issued_ms) {
+            return Err(Barred::Void);
+        }
+        match self.presence(&holder.room_id, &holder.user).await {
+            // Who left while we asked has a void token by now.
+            Ok(Presence::Joined | Presence::NotVisible) if !self.is_void(holder, issued_ms) => Ok(()),
+            Ok(_) => Err(Barred::Void),
+            Err(error) => {
+                tracing::warn!(room = %shortened(&holder.room_id), %error, "whether somebody is in a room is not known");
+                Err(Barred::Unknown)
+            }
+        }
+    }
+
+    pub fn is_void(&self, holder: &Holder, issued_ms: u64) -> bool {
+        self.state().voids.is_void(holder, issued_ms)
+    }
+
+    pub fn sits(&self, holder: Holder, seat: Seat) {
+        self.state().seats.take(holder, seat);
+    }
+
+    pub fn leaves(&self, holder: &Holder, seat: &Seat) {
+        self.state().seats.leave(holder, seat);
+    }
+
+    /// Takes news of rooms. Whoever is no longer joined is out before this returns, and what it answers will hold after a
+    /// restart. Order counts: the caller brings one batch after the other.
+    pub async fn take(&self, updates: Vec<RoomUpdate>, note: Option<Note>) -> Result<(), StoreError> {
+        let now_ms = unix_ms();
+        let Applied { removed, holders, old, floor } = self.apply(updates, now_ms);
+        for removed in removed {
+            let _ = self.removals.send(removed).await; // nobody listens when the focus ends
+        }
+        if holders.is_empty() && note.is_none() {
+            return Ok(());
+        }
+        let keep = move |file: &Transaction<'_>| {
+            Voids::keep(file, &holders, now_ms, old, floor)?;
+            note.map_or(Ok(()), |note| note(file))
+        };
+        self.store.run(keep).await
+    }
+
+    fn apply(&self, updates: Vec<RoomUpdate>, now_ms: u64) -> Applied {
+        let mut state = self.state();
+        let (mut removed, mut holders) = (Vec::new(), Vec::new());
+        for update in updates {
+            state.memberships.apply(&update);
+            if let Membership::Gone(cause) = update.membership {
+                let holder = Holder { room_id: update.room_id, user: update.user };
+                state.voids.void(holder.clone(), now_ms);
+                let seats = state.seats.of(&holder);
+                holders.push(holder.clone());
+                if !seats.is_empty() {
+                    let Holder { room_id, user } = holder;
+                    removed.push(Removed { room_id, user, cause, seats });
+                }
+            }
+        }
+        Applied { removed, holders, old: state.voids.old(now_ms), floor: state.voids.floor() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to follow news.
+struct Applied {
+    removed: Vec<Removed>,
+    holders: Vec<Holder>,
+    old: u64,
+    floor: u64,
+}
+
+/// A look-up whose asker has gone, or that failed.
+struct GivenUp<'a>(&'a Door, LookUp);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.state().memberships.give_up(self.1);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the clock is read that memberships are passed")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The clock by which tokens are issued.
+#[expect(clippy::disallowed_methods, reason = "here the clock is read that voids are passed")]
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::Cause;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A homeserver where dana is in every room but the hidden ones.
+    #[derive(Default)]
+    struct Homeserver {
+        asked: AtomicUsize,
+        is_down: std::sync::atomic::AtomicBool,
+    }
+
+    impl Members for Homeserver {
+        fn members<'a>(
+            &'a self,
+            room_id: &'a str,
+        ) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>> {
+            Box::pin(async move {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                match self.is_down.load(Ordering::SeqCst) {
+                    true => Err(MembersError::Failed("down".to_owned())),
+                    false => Ok((room_id != "!hidden").then(|| [user("dana")].into())),
+                }
+            })
+        }
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(&format!("@{name}:lab.example")).unwrap()
+    }
+
+    fn holder(name: &str) -> Holder {
+        Holder { room_id: "!r".to_owned(), user: user(name) }
+    }
+
+    fn gone(name: &str) -> RoomUpdate {
+        RoomUpdate { room_id: "!r".to_owned(), user: user(name), membership: Membership::Gone(Cause::Kicked) }
+    }
+
+    async fn door() -> (Arc<Door>, mpsc::Receiver<Removed>, Arc<Homeserver>, Store) {
+        let homeserver = Arc::new(Homeserver::default());
+        let store = Store::in_memory().unwrap();
+        let (door, removed) = Door::open(store.clone(), Arc::clone(&homeserver) as _, HOUR).await.unwrap();
+        (Arc::new(door), removed, homeserver, store)
+    }
+
+    #[tokio::test]
+    async fn a_kick_voids_what_was_issued_and_names_the_seats() {
+        let (door, mut removed, _, store) = door().await;
+        let issued = unix_ms();
+        let seat = Seat { conference: "c".to_owned(), identity: "i".to_owned() };
+        assert_eq!(door.admit(&holder("dana"), issued).await, Ok(()));
+        door.sits(holder("dana"), seat.clone());
+        door.take(vec![gone("dana"), gone("eve")], None).await.unwrap();
+        let dana = removed.recv().await.unwrap();
+        assert_eq!((dana.user, dana.cause, dana.seats), (user("dana"), Cause::Kicked, vec![seat]));
+        assert!(removed.try_recv().is_err(), "who sits nowhere need not be sent away");
+        assert_eq!(door.admit(&holder("dana"), issued).await, Err(Barred::Void));
+        let (again, _) = Door::open(store, Arc::new(Blind), HOUR).await.unwrap();
+        assert!(again.is_void(&holder("dana"), issued), "after a restart as well");
+        assert!(!again.is_void(&holder("dana"), unix_ms() + 1));
+    }
+
+    #[tokio::test]
+    async fn strangers_stay_outside_and_rooms_that_cannot_be_seen_decide_nothing() {
+        let (door, _removed, homeserver, _) = door().await;
+        let later = unix_ms() + 60_000;
+        assert_eq!(door.admit(&holder("eve"), later).await, Err(Barred::Void));
+        assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
+        homeserver.is_down.store(true, Ordering::SeqCst);
+        assert_eq!(door.admit(&holder("dana"), later).await, Ok(()), "what is known need not be asked");
+        let other = Holder { room_id: "!s".to_owned(), ..holder("dana") };
+        assert_eq!(door.admit(&other, later).await, Err(Barred::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_comes_at_once_asks_a_few_times() {
+        let (door, _removed, homeserver, _) = door().await;
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let door = Arc::clone(&door);
+            crowd.spawn(async move { door.presence("!r", &user("dana")).await });
+        }
+        while let Some(answer) = crowd.join_next().await {
+            assert_eq!(answer.unwrap(), Ok(Presence::Joined));
+        }
+        assert!(homeserver.asked.load(Ordering::SeqCst) <= LOOK_UPS);
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_waiting_leaves_nothing_behind() {
+        let (door, _removed, _, _) = door().await;
+        for _ in 0..1_000 {
+            let dana = user("dana");
+            let mut asking = Box::pin(door.presence("!r", &dana));
+            assert!(futures_util::poll!(&mut asking).is_pending());
+        }
+        assert_eq!(door.presence("!r", &user("dana")).await, Ok(Presence::Joined));
+    }
+
+    #[tokio::test]
+    async fn what_else_is_noted_is_kept_with_the_news_or_not_at_all() {
+        let (door, _removed, _, store) = door().await;
+        let note: Note = Box::new(|_| Err(rusqlite::Error::InvalidQuery));
+        assert!(door.take(vec![gone("dana")], Some(note)).await.is_err());
+        assert!(door.is_void(&holder("dana"), 1), "what is known counts all the same");
+        let (again, _) = Door::open(store, Arc::new(Blind), HOUR).await.unwrap();
+        assert!(!again.is_void(&holder("dana"), 1));
+    }
+}

@@ -1,0 +1,235 @@
+//! Memberships of the rooms that were asked for, as last told.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::{Membership, Presence, RoomUpdate};
+use crate::names::UserId;
+
+/// Rooms remembered. One that is forgotten costs a question to the homeserver when it is next asked for.
+const MAX_ROOMS: usize = 20_000;
+/// Members remembered in all rooms together: a hundred bytes each.
+const MAX_MEMBERS: usize = 1_000_000;
+/// A refusal is looked up again when it is older than this: news may be missing, but a crowd of strangers must not
+/// become a crowd of questions to the homeserver.
+const REFUSALS_GOOD_FOR: Duration = Duration::from_secs(1);
+/// Look-ups that may be under way at a time.
+const MAX_LOOK_UPS: usize = 64;
+
+/// A look-up of a room's members that is under way. News that come meanwhile may be newer than what it brings.
+#[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
+pub struct LookUp(u64);
+
+/// See the module's description. Rooms that nobody asked for are not remembered, since a homeserver has many more than
+/// ever hold a call.
+pub struct Memberships {
+    rooms: LruCache<String, Room>,
+    members: usize,
+    pending: HashMap<LookUp, Pending>,
+    next: u64,
+}
+
+struct Room {
+    /// Absent if the room is not visible.
+    members: Option<HashSet<UserId>>,
+    as_of: Instant,
+}
+
+impl Room {
+    fn len(&self) -> usize {
+        self.members.as_ref().map_or(0, HashSet::len)
+    }
+}
+
+struct Pending {
+    room_id: String,
+    /// What was told since it began. One that is overtaken too often is given up.
+    since: Vec<RoomUpdate>,
+    overflowed: bool,
+}
+
+/// News kept for one look-up. It takes moments, so more is a storm.
+const MAX_SINCE: usize = 1_000;
+
+impl Default for Memberships {
+    fn default() -> Self {
+        Self { rooms: LruCache::unbounded(), members: 0, pending: HashMap::new(), next: 0 }
+    }
+}
+
+impl Memberships {
+    /// `None` if nothing is known that is good enough: then look it up.
+    pub fn presence(&mut self, now: Instant, room_id: &str, user: &UserId) -> Option<Presence> {
+        let room = self.rooms.get(room_id)?;
+        let is_fresh = now < room.as_of + REFUSALS_GOOD_FOR;
+        match &room.members {
+            Some(members) if members.contains(user) => Some(Presence::Joined),
+            Some(_) => is_fresh.then_some(Presence::NotJoined),
+            None => is_fresh.then_some(Presence::NotVisible),
+        }
+    }
+
+    /// Somebody is asking the homeserver for a room's members. `None` if too many are.
+    pub fn begin(&mut self, room_id: &str) -> Option<LookUp> {
+        if self.pending.len() >= MAX_LOOK_UPS {
+            return None;
+        }
+        self.next += 1;
+        let look_up = LookUp(self.next);
+        let room_id = room_id.to_owned();
+        self.pending.insert(look_up, Pending { room_id, since: Vec::new(), overflowed: false });
+        Some(look_up)
+    }
+
+    /// Nothing came of it.
+    pub fn give_up(&mut self, look_up: LookUp) {
+        self.pending.remove(&look_up);
+    }
+
+    /// What came of it: the members, or that the room is not visible.
+    pub fn finish(&mut self, now: Instant, look_up: LookUp, members: Option<HashSet<UserId>>) {
+        let Some(pending) = self.pending.remove(&look_up) else { return };
+        if let Some(known) = self.rooms.pop(&pending.room_id) {
+            self.members -= known.len();
+        }
+        if pending.overflowed {
+            return;
+        }
+        let room = Room { members, as_of: now };
+        self.members += room.len();
+        self.rooms.put(pending.room_id, room);
+        for update in &pending.since {
+            self.note(update);
+        }
+        while self.rooms.len() > MAX_ROOMS || self.members > MAX_MEMBERS {
+            let Some((_, room)) = self.rooms.pop_lru() else { break };
+            self.members -= room.len();
+        }
+    }
+
+    pub fn apply(&mut self, update: &RoomUpdate) {
+        for pending in self.pending.values_mut().filter(|pending| pending.room_id == update.room_id) {
+            if pending.since.len() < MAX_SINCE {
+                pending.since.push(update.clone());
+            } else {
+                pending.overflowed = true;
+            }
+        }
+        self.note(update);
+    }
+
+    fn note(&mut self, update: &RoomUpdate) {
+        // Peeked at, since news of a room are no reason to remember it longer.
+        let Some(room) = self.rooms.peek_mut(&update.room_id) else { return };
+        let Some(members) = &mut room.members else {
+            self.rooms.pop(&update.room_id); // visible after all
+            return;
+        };
+        match update.membership {
+            Membership::Joined => self.members += usize::from(members.insert(update.user.clone())),
+            Membership::Gone(_) => self.members -= usize::from(members.remove(&update.user)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cause;
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(&format!("@{id}:lab.example")).unwrap()
+    }
+
+    fn news(id: &str, membership: Membership) -> RoomUpdate {
+        RoomUpdate { room_id: "!r".to_owned(), user: user(id), membership }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn looked_up(now: Instant, ids: &[&str]) -> Memberships {
+        let mut rooms = Memberships::default();
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.finish(now, look_up, Some(ids.iter().map(|id| user(id)).collect()));
+        rooms
+    }
+
+    #[test]
+    fn a_room_that_was_looked_up_is_followed() {
+        let now = origin();
+        let mut rooms = looked_up(now, &["dana"]);
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+        assert_eq!(rooms.presence(now, "!r", &user("eve")), Some(Presence::NotJoined));
+        rooms.apply(&news("dana", Membership::Gone(Cause::Kicked)));
+        rooms.apply(&news("eve", Membership::Joined));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::NotJoined));
+        assert_eq!(rooms.presence(now, "!r", &user("eve")), Some(Presence::Joined));
+        assert_eq!(rooms.presence(now, "!s", &user("eve")), None);
+    }
+
+    #[test]
+    fn news_that_overtake_a_look_up_count_more_than_it() {
+        let now = origin();
+        let mut rooms = looked_up(now, &["dana"]);
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.apply(&news("dana", Membership::Gone(Cause::Left)));
+        rooms.finish(now, look_up, Some([user("dana")].into()));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::NotJoined));
+    }
+
+    #[test]
+    fn a_storm_of_news_makes_a_look_up_worthless() {
+        let now = origin();
+        let mut rooms = Memberships::default();
+        let look_up = rooms.begin("!r").unwrap();
+        for _ in 0..=MAX_SINCE {
+            rooms.apply(&news("dana", Membership::Joined));
+        }
+        rooms.finish(now, look_up, Some([user("dana")].into()));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let now = origin();
+        let mut rooms = Memberships::default();
+        for at in 0..MAX_ROOMS + 5 {
+            let look_up = rooms.begin(&format!("!{at}")).unwrap();
+            rooms.finish(now, look_up, Some([user("dana"), user("eve")].into()));
+        }
+        assert_eq!((rooms.rooms.len(), rooms.members), (MAX_ROOMS, 2 * MAX_ROOMS));
+        assert_eq!(rooms.presence(now, "!4", &user("dana")), None);
+        let under_way: Vec<_> = (0..MAX_LOOK_UPS).map(|_| rooms.begin("!r").unwrap()).collect();
+        assert_eq!(rooms.begin("!r"), None);
+        rooms.give_up(under_way[0]);
+        assert!(rooms.begin("!r").is_some());
+    }
+
+    #[test]
+    fn a_refusal_is_looked_up_again_after_a_moment_and_an_assent_is_not() {
+        let now = origin();
+        let mut rooms = looked_up(now, &["dana"]);
+        let hidden = rooms.begin("!hidden").unwrap();
+        rooms.finish(now, hidden, None);
+        assert_eq!(rooms.presence(now, "!hidden", &user("dana")), Some(Presence::NotVisible));
+        let now = now + REFUSALS_GOOD_FOR;
+        assert_eq!(rooms.presence(now, "!r", &user("eve")), None);
+        assert_eq!(rooms.presence(now, "!hidden", &user("dana")), None);
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+    }
+
+    #[test]
+    fn a_room_that_news_come_from_is_visible_after_all() {
+        let now = origin();
+        let mut rooms = Memberships::default();
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.finish(now, look_up, None);
+        rooms.apply(&news("dana", Membership::Joined));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), None, "to be looked up");
+    }
+}

@@ -1,0 +1,76 @@
+//! Who is in the Matrix rooms that the focus sees, and what follows when somebody no longer is.
+//!
+//! [`Memberships`] answers from what it was told, [`Voids`] remembers whose tokens are no longer good, [`Seats`] knows
+//! who sits in which conference for whom; all three are sans-IO. [`Door`] holds them together behind a lock, keeps what
+//! must survive a restart, and asks the homeserver where nothing is known.
+//!
+//! Where the news come from does not matter here: an appservice's transactions and a user's sync both end in
+//! [`RoomUpdate`]s.
+
+mod door;
+mod memberships;
+mod seats;
+mod voids;
+
+use crate::names::UserId;
+
+pub use door::{Barred, Blind, Door, Members, MembersError, Note};
+pub use memberships::{LookUp, Memberships};
+pub use seats::{Holder, Seat, Seats};
+pub use voids::{TABLES, Voids};
+
+/// News of a room, in the order in which the homeserver told them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomUpdate {
+    pub room_id: String,
+    pub user: UserId,
+    pub membership: Membership,
+}
+
+/// What somebody is to a room from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    Joined,
+    /// Not joined, by this cause. Whether it was joined before need not be known.
+    Gone(Cause),
+}
+
+/// Why somebody is no longer joined. All mean the same for media; logs tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Left,
+    Kicked,
+    Banned,
+    /// Invited again, or knocking: whatever it was before, it is not joined.
+    NotYet,
+}
+
+impl Cause {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Kicked => "kicked",
+            Self::Banned => "banned",
+            Self::NotYet => "not joined",
+        }
+    }
+}
+
+/// The answer to whether somebody is in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Joined,
+    NotJoined,
+    /// The focus does not see the room, if there is one.
+    NotVisible,
+}
+
+/// Somebody in a conference who no longer may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    pub room_id: String,
+    pub user: UserId,
+    pub cause: Cause,
+    /// Where it sits.
+    pub seats: Vec<Seat>,
+}
