@@ -17,7 +17,7 @@ pub use schema::Tables;
 use tokio::sync::{mpsc, oneshot};
 
 /// Everybody's tables. The order does not matter: no module reads another's.
-const TABLES: &[&Tables] = &[&crate::leaves::TABLES, &crate::rooms::TABLES];
+const TABLES: &[&Tables] = &[&crate::appservice::TABLES, &crate::leaves::TABLES, &crate::rooms::TABLES];
 
 /// Transactions that may wait for the disk. Whoever comes then waits too, which slows down strangers' requests
 /// instead of growing a queue.

@@ -1,0 +1,228 @@
+//! What the homeserver pushes: events of rooms, in order, each transaction again until we have said that we hold it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aws_lc_rs::{constant_time, digest};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use rusqlite::params;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::names::{MAX_ID_BYTES, UserId, is_sound};
+use crate::rooms::{Cause, Door, Membership, Note, RoomUpdate};
+use crate::store::{Store, StoreError, Tables};
+
+/// Bytes of a transaction. Synapse puts a hundred events into one, of at most 64 KiB each, and what it adds to them.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Transactions remembered. A homeserver repeats the last one only, but may have several workers.
+const MAX_REMEMBERED: usize = 128;
+/// Where an application service's endpoints begin, whatever a deployment puts before it.
+const PREFIX: &str = "/_matrix/app/v1/";
+
+/// What is kept over restarts.
+pub const TABLES: Tables = Tables {
+    module: "appservice",
+    steps: &["CREATE TABLE appservice_done (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, transaction_id TEXT NOT NULL UNIQUE
+    ) STRICT"],
+};
+
+/// The endpoints that the homeserver calls.
+pub struct Transactions {
+    door: Arc<Door>,
+    hs_token: digest::Digest,
+    /// Locked as long as a transaction is taken: they have an order.
+    done: Mutex<VecDeque<String>>,
+}
+
+/// Status, Matrix error code and words of a request that is not served.
+struct Refusal(StatusCode, &'static str, &'static str);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, errcode, error) = self;
+        let body = serde_json::json!({ "errcode": errcode, "error": error }).to_string();
+        (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+enum Endpoint {
+    Transaction(String),
+    Ping,
+    /// Users and aliases that we are asked to make up.
+    Query,
+}
+
+impl Transactions {
+    pub async fn open(store: &Store, door: Arc<Door>, hs_token: &str) -> Result<Arc<Self>, StoreError> {
+        let load = |file: &rusqlite::Transaction<'_>| {
+            let mut query = file.prepare("SELECT transaction_id FROM appservice_done ORDER BY number")?;
+            let rows = query.query_map([], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<VecDeque<String>>>()
+        };
+        let done = Mutex::new(store.run(load).await?);
+        Ok(Arc::new(Self { door, hs_token: hashed(hs_token), done }))
+    }
+
+    /// Serves our endpoints, wherever a deployment puts them, and leaves other paths to `inner`.
+    pub fn in_front_of(self: &Arc<Self>, inner: Router) -> Router {
+        inner.layer(middleware::from_fn_with_state(Arc::clone(self), serve))
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        match self.answer(request).await {
+            Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response(),
+            Err(refusal) => {
+                tracing::debug!(status = refusal.0.as_u16(), errcode = refusal.1, "refused the homeserver");
+                refusal.into_response()
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Result<(), Refusal> {
+        // Nothing is said to strangers, not even what exists.
+        if !self.is_homeserver(request.headers()) {
+            return Err(Refusal(StatusCode::FORBIDDEN, "M_FORBIDDEN", "this is not the hs_token"));
+        }
+        match endpoint(request.uri().path(), request.method())? {
+            Endpoint::Transaction(id) => self.take(id, request.into_body()).await,
+            Endpoint::Ping => Ok(()),
+            Endpoint::Query => {
+                Err(Refusal(StatusCode::NOT_FOUND, "M_NOT_FOUND", "the focus makes up no users and no rooms"))
+            }
+        }
+    }
+
+    fn is_homeserver(&self, headers: &HeaderMap) -> bool {
+        let token =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        // Hashes have one length, so that a comparison tells nothing of the token's either.
+        token.is_some_and(|token| {
+            let presented = digest::digest(&digest::SHA256, token);
+            constant_time::verify_slices_are_equal(presented.as_ref(), self.hs_token.as_ref()).is_ok()
+        })
+    }
+
+    async fn take(&self, id: String, body: Body) -> Result<(), Refusal> {
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
+            match error.is::<http_body_util::LengthLimitError>() {
+                true => Refusal(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too large"),
+                false => Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction breaks off"),
+            }
+        })?;
+        let updates = parse(&body.to_bytes())?;
+        let mut done = self.done.lock().await;
+        if done.contains(&id) {
+            return Ok(());
+        }
+        // With the news or not at all: what was not kept comes again.
+        let note: Note = {
+            let id = id.clone();
+            Box::new(move |file| {
+                file.execute("INSERT OR IGNORE INTO appservice_done (transaction_id) VALUES (?1)", [id])?;
+                let keep = "DELETE FROM appservice_done WHERE number <=
+                    (SELECT max(number) FROM appservice_done) - ?1";
+                file.execute(keep, params![MAX_REMEMBERED]).map(drop)
+            })
+        };
+        self.door.take(updates, Some(note)).await.map_err(|error| {
+            tracing::error!(%error, "what the homeserver told could not be kept; it will tell it again");
+            Refusal(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "the transaction could not be kept")
+        })?;
+        done.push_back(id);
+        if done.len() > MAX_REMEMBERED {
+            done.pop_front();
+        }
+        Ok(())
+    }
+}
+
+async fn serve(State(transactions): State<Arc<Transactions>>, request: Request, next: Next) -> Response {
+    if request.uri().path().contains(PREFIX) {
+        transactions.handle(request).await
+    } else {
+        next.run(request).await
+    }
+}
+
+fn hashed(token: &str) -> digest::Digest {
+    digest::digest(&digest::SHA256, token.as_bytes())
+}
+
+fn endpoint(path: &str, method: &Method) -> Result<Endpoint, Refusal> {
+    let unknown = || Refusal(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "there is nothing here");
+    let (_, path) = path.split_once(PREFIX).ok_or_else(unknown)?;
+    let segments: Vec<&str> = path.split('/').collect();
+    let (endpoint, expected) = match segments[..] {
+        ["transactions", id] => {
+            if !is_sound(id) {
+                let words = "a transaction's id has from 1 to 255 characters";
+                return Err(Refusal(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", words));
+            }
+            (Endpoint::Transaction(id.to_owned()), Method::PUT)
+        }
+        ["ping"] => (Endpoint::Ping, Method::POST),
+        ["users" | "rooms", _] => (Endpoint::Query, Method::GET),
+        _ => return Err(unknown()),
+    };
+    if *method != expected {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "not with this method"));
+    }
+    Ok(endpoint)
+}
+
+#[derive(Deserialize)]
+struct Transaction {
+    events: Vec<Value>,
+}
+
+/// As much of an event as says who is in a room.
+#[derive(Deserialize)]
+struct MemberEvent {
+    room_id: String,
+    sender: String,
+    state_key: String,
+    content: MemberContent,
+}
+
+#[derive(Deserialize)]
+struct MemberContent {
+    membership: String,
+}
+
+fn parse(body: &[u8]) -> Result<Vec<RoomUpdate>, Refusal> {
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction is not JSON"))?;
+    let Transaction { events } = serde_json::from_value(body).map_err(|_| {
+        Refusal(StatusCode::BAD_REQUEST, "M_BAD_JSON", "the transaction has no list of events")
+    })?;
+    let is_member = |event: &Value| event.get("type").and_then(Value::as_str) == Some("m.room.member");
+    // An event that makes no sense would come again and again if it were refused. It is no news.
+    Ok(events.into_iter().filter(is_member).filter_map(update).collect())
+}
+
+fn update(event: Value) -> Option<RoomUpdate> {
+    let event: MemberEvent = serde_json::from_value(event).ok()?;
+    if event.room_id.len() > MAX_ID_BYTES {
+        return None;
+    }
+    let membership = match event.content.membership.as_str() {
+        "join" => Membership::Joined,
+        "leave" if event.sender == event.state_key => Membership::Gone(Cause::Left),
+        "leave" => Membership::Gone(Cause::Kicked),
+        "ban" => Membership::Gone(Cause::Banned),
+        _ => Membership::Gone(Cause::NotYet), // invited, knocking, or what is not invented yet
+    };
+    Some(RoomUpdate { room_id: event.room_id, user: UserId::parse(&event.state_key)?, membership })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::rooms::{Blind, Holder, Removed, Seat};
+
+const TOKEN: &str = "a token of the homeserver, not short";
+
+struct Scene {
+    transactions: Arc<Transactions>,
+    door: Arc<Door>,
+    removed: mpsc::Receiver<Removed>,
+}
+
+impl Scene {
+    async fn new(store: &Store) -> Self {
+        let (door, removed) =
+            Door::open(store.clone(), Arc::new(Blind), Duration::from_secs(3_600)).await.unwrap();
+        let door = Arc::new(door);
+        let transactions = Transactions::open(store, Arc::clone(&door), TOKEN).await.unwrap();
+        Self { transactions, door, removed }
+    }
+
+    async fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+        let mut request = axum::http::Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = self.transactions.handle(request.body(Body::from(body.to_owned())).unwrap()).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        (status, body["errcode"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn push(&self, id: &str, events: Value) -> (u16, String) {
+        let body = serde_json::json!({ "events": events, "unheard.of": 1 }).to_string();
+        self.ask("PUT", &format!("/_matrix/app/v1/transactions/{id}"), Some(TOKEN), &body).await
+    }
+
+    fn is_void(&self, user: &str) -> bool {
+        self.door.is_void(&holder(user), 1)
+    }
+}
+
+fn holder(user: &str) -> Holder {
+    Holder { room_id: "!r".to_owned(), user: UserId::parse(user).unwrap() }
+}
+
+fn member(user: &str, sender: &str, membership: &str) -> Value {
+    serde_json::json!({
+        "type": "m.room.member", "room_id": "!r", "sender": sender, "state_key": user,
+        "content": { "membership": membership }, "event_id": "$x", "origin_server_ts": 1
+    })
+}
+
+const DANA: &str = "@dana:lab.example";
+const MOD: &str = "@mod:lab.example";
+
+#[tokio::test]
+async fn leaves_kicks_and_bans_are_told_apart_and_all_count() {
+    let store = Store::in_memory().unwrap();
+    for (sender, membership, cause) in
+        [(DANA, "leave", Cause::Left), (MOD, "leave", Cause::Kicked), (MOD, "ban", Cause::Banned)]
+    {
+        let mut scene = Scene::new(&store).await;
+        scene.door.sits(holder(DANA), Seat { conference: "c".to_owned(), identity: "i".to_owned() });
+        let id = format!("{membership}-{sender}");
+        assert_eq!(scene.push(&id, serde_json::json!([member(DANA, sender, membership)])).await.0, 200);
+        assert_eq!(scene.removed.recv().await.unwrap().cause, cause);
+        assert!(scene.is_void(DANA));
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_counts_once_also_after_a_restart() {
+    let store = Store::in_memory().unwrap();
+    let mut scene = Scene::new(&store).await;
+    let kick = serde_json::json!([member(DANA, MOD, "leave")]);
+    for round in 0..3 {
+        scene.door.sits(holder(DANA), Seat { conference: "c".to_owned(), identity: "i".to_owned() });
+        assert_eq!(scene.push("77", kick.clone()).await.0, 200);
+        assert_eq!(scene.removed.try_recv().is_ok(), round == 0, "round {round}");
+        if round == 1 {
+            scene = Scene::new(&store).await;
+        }
+    }
+    for id in 0..MAX_REMEMBERED {
+        scene.push(&format!("more{id}"), serde_json::json!([])).await;
+    }
+    assert_eq!(scene.transactions.done.lock().await.len(), MAX_REMEMBERED);
+    let again = Scene::new(&store).await;
+    assert_eq!(*again.transactions.done.lock().await, *scene.transactions.done.lock().await);
+}
+
+#[tokio::test]
+async fn strangers_are_forbidden_everything_and_told_nothing() {
+    let scene = Scene::new(&Store::in_memory().unwrap()).await;
+    let body = serde_json::json!({ "events": [member(DANA, MOD, "leave")] }).to_string();
+    let longer = format!("{TOKEN}x");
+    for token in [None, Some(""), Some("wrong"), Some(&TOKEN[1..]), Some(&longer)] {
+        for (method, path) in [
+            ("PUT", "/_matrix/app/v1/transactions/1"),
+            ("POST", "/_matrix/app/v1/ping"),
+            ("GET", "/_matrix/app/v1/users/@x:y"),
+            ("GET", "/_matrix/app/v1/nothing"),
+        ] {
+            let verdict = scene.ask(method, path, token, &body).await;
+            assert_eq!(verdict, (403, "M_FORBIDDEN".to_owned()), "{method} {path} {token:?}");
+        }
+    }
+    assert!(!scene.is_void(DANA));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_or_skipped_and_never_holds_up_the_rest() {
+    let scene = Scene::new(&Store::in_memory().unwrap()).await;
+    let path = "/_matrix/app/v1/transactions/1";
+    for (body, errcode) in
+        [("", "M_NOT_JSON"), ("{", "M_NOT_JSON"), ("[]", "M_BAD_JSON"), ("{}", "M_BAD_JSON")]
+    {
+        let verdict = scene.ask("PUT", path, Some(TOKEN), body).await;
+        assert_eq!(verdict, (400, errcode.to_owned()), "{body}");
+    }
+    let deep = format!("{{\"events\":{}", "[".repeat(100_000));
+    assert_eq!(scene.ask("PUT", path, Some(TOKEN), &deep).await.0, 400);
+    let large = format!("{{\"events\":[],\"x\":\"{}\"}}", "x".repeat(MAX_BODY_BYTES));
+    assert_eq!(scene.ask("PUT", path, Some(TOKEN), &large).await, (413, "M_TOO_LARGE".to_owned()));
+    let odd = serde_json::json!([
+        7, null, {}, { "type": "m.room.member" }, { "type": 7 }, member("nobody", MOD, "leave"),
+        member("@x", MOD, "leave"), { "type": "m.room.member", "room_id": "!r", "sender": MOD,
+            "state_key": DANA, "content": { "membership": 7 } },
+        { "type": "m.room.message", "room_id": "!r", "sender": DANA, "content": { "membership": "leave" } },
+    ]);
+    assert_eq!(scene.push("2", odd).await.0, 200);
+    assert!(!scene.is_void(DANA));
+    assert_eq!(scene.push("3", serde_json::json!([8, member(DANA, MOD, "ban")])).await.0, 200);
+    assert!(scene.is_void(DANA));
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_nobody_is_made_up() {
+    let scene = Scene::new(&Store::in_memory().unwrap()).await;
+    for (method, path, status, errcode) in [
+        ("POST", "/_matrix/app/v1/ping", 200, ""),
+        ("POST", "/behind/a/prefix/_matrix/app/v1/ping", 200, ""),
+        ("GET", "/_matrix/app/v1/ping", 405, "M_UNRECOGNIZED"),
+        ("GET", "/_matrix/app/v1/users/%40x%3Ay", 404, "M_NOT_FOUND"),
+        ("GET", "/_matrix/app/v1/rooms/%23x%3Ay", 404, "M_NOT_FOUND"),
+        ("GET", "/_matrix/app/v1/thirdparty/protocol/x", 404, "M_UNRECOGNIZED"),
+        ("PUT", "/_matrix/app/v1/transactions/", 400, "M_INVALID_PARAM"),
+    ] {
+        let verdict = scene.ask(method, path, Some(TOKEN), "{}").await;
+        assert_eq!(verdict, (status, errcode.to_owned()), "{method} {path}");
+    }
+    let long = format!("/_matrix/app/v1/transactions/{}", "x".repeat(256));
+    assert_eq!(scene.ask("PUT", &long, Some(TOKEN), "{}").await.0, 400);
+}
