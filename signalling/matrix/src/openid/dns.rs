@@ -1,6 +1,6 @@
 //! Names to addresses and services.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -8,6 +8,8 @@ use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 
+/// Where a name server is asked.
+const DNS_PORT: u16 = 53;
 /// Addresses of one name that are tried, and services of one server. A stranger's zone may list thousands.
 const MAX_ANSWERS: usize = 8;
 /// Until a name server is asked again, which happens once. Two such waits fit into the time of a look-up.
@@ -37,12 +39,18 @@ pub struct Service {
 pub struct DnsError(String);
 
 impl Dns {
-    /// With the name servers and the hosts file of the system.
+    /// With the name servers and the hosts file of the system. Where none are configured, one on this machine is asked, as
+    /// the C library does: a focus that only ever asks the homeserver beside it needs none.
     pub fn system() -> Result<Self, DnsError> {
-        let wrong = |error: hickory_resolver::net::NetError| DnsError(error.to_string());
-        let mut builder = TokioResolver::builder_tokio().map_err(wrong)?;
+        let mut builder = match TokioResolver::builder_tokio() {
+            Ok(builder) => builder,
+            Err(error) => {
+                tracing::warn!(%error, "no name servers are configured; asking 127.0.0.1");
+                return Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, DNS_PORT)));
+            }
+        };
         set_limits(builder.options_mut());
-        Ok(Self { resolver: builder.build().map_err(wrong)? })
+        Ok(Self { resolver: builder.build().map_err(|error| DnsError(error.to_string()))? })
     }
 
     /// With one name server at an address of its own.
