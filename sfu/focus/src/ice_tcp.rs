@@ -19,7 +19,7 @@ use weir_core::Route;
 use weir_core::shard::ufrag_prefix;
 use weir_transport::framing::Deframer;
 
-use crate::shards::{Control, Frame, ShardHandle, Shards};
+use crate::shards::{FromConnection, ShardHandle, Shards};
 
 /// Connections at a time. Each costs a task and a few buffers.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -85,15 +85,15 @@ async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &
     let shard =
         owner(&first, shards).ok_or_else(|| io::Error::other("the first frame is no check for a peer"))?;
     let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
-    if !shard.tell(Control::OpenConnection { connection, frames: frames_in }) {
-        return Err(io::Error::other("the shard is overloaded"));
+    if !shard.pass_on(FromConnection::Opened { connection, frames: frames_in }).await {
+        return Ok(());
     }
     let route = Route::Tcp { connection, remote };
     let result = tokio::select! {
         result = read(frames_read, first, route, shard) => result,
         result = write(writer, frames) => result,
     };
-    shard.tell(Control::CloseConnection { connection });
+    shard.pass_on(FromConnection::Closed { connection }).await;
     result
 }
 
@@ -113,10 +113,9 @@ async fn read(
     let mut bytes = first;
     loop {
         // Waiting here fills the kernel's buffer, and the client slows down.
-        if shard.frames.send(Frame { route, bytes }).await.is_err() {
+        if !shard.pass_on(FromConnection::Frame { route, bytes }).await {
             return Ok(());
         }
-        shard.waker.wake();
         bytes = tokio::time::timeout(IDLE_TIMEOUT, frames.next()).await??;
     }
 }

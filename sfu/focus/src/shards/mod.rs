@@ -25,9 +25,9 @@ pub use metrics::{ShardMetrics, ShardSnapshot};
 
 /// Commands waiting for a thread, from all its rooms.
 const COMMAND_QUEUE: usize = 8_192;
-/// Conferences opened or closed, and TCP connections, that a thread has not heard of yet.
+/// Conferences opened or closed that a thread has not heard of yet.
 const CONTROL_QUEUE: usize = 4_096;
-/// TCP frames waiting for a thread.
+/// TCP connections, and frames of them, waiting for a thread.
 const FRAME_QUEUE: usize = 1_024;
 /// Events of one conference that its room has not taken. 2 MiB of data in 15 KiB chunks to spare.
 pub const EVENT_QUEUE: usize = 8_192;
@@ -36,15 +36,14 @@ pub const EVENT_QUEUE: usize = 8_192;
 pub enum Control {
     OpenConference { conference: ConferenceId, events: mpsc::Sender<Event> },
     CloseConference { conference: ConferenceId },
-    OpenConnection { connection: u32, frames: mpsc::Sender<Bytes> },
-    CloseConnection { connection: u32 },
     Stop,
 }
 
-/// A frame of an ICE-TCP connection.
-pub struct Frame {
-    pub route: Route,
-    pub bytes: Vec<u8>,
+/// What comes of an ICE-TCP connection, in this order: were its frames to overtake it, nothing could answer the first.
+pub enum FromConnection {
+    Opened { connection: u32, frames: mpsc::Sender<Bytes> },
+    Frame { route: Route, bytes: Vec<u8> },
+    Closed { connection: u32 },
 }
 
 /// The way to a thread.
@@ -53,7 +52,7 @@ pub struct ShardHandle {
     pub index: u8,
     pub commands: mpsc::Sender<Command>,
     pub control: mpsc::Sender<Control>,
-    pub frames: mpsc::Sender<Frame>,
+    pub frames: mpsc::Sender<FromConnection>,
     pub waker: Waker,
     pub metrics: Arc<ShardMetrics>,
     /// How many conferences it has, to place the next.
@@ -61,6 +60,13 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
+    /// Waits while the thread has too much from connections already.
+    pub async fn pass_on(&self, what: FromConnection) -> bool {
+        let passed = self.frames.send(what).await.is_ok();
+        self.waker.wake();
+        passed
+    }
+
     pub fn tell(&self, control: Control) -> bool {
         let told = self.control.try_send(control).is_ok();
         self.waker.wake();

@@ -18,7 +18,7 @@ use weir_wire::Wire;
 
 use super::metrics::{ShardMetrics, Shell};
 use super::neighbours::Neighbours;
-use super::{Control, Frame};
+use super::{Control, FromConnection};
 
 /// Handed-over datagrams, commands and frames taken in one turn, so that sockets are never kept waiting for long.
 const TURN: usize = 256;
@@ -37,7 +37,7 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 pub struct Inputs {
     pub commands: mpsc::Receiver<Command>,
     pub control: mpsc::Receiver<Control>,
-    pub frames: mpsc::Receiver<Frame>,
+    pub frames: mpsc::Receiver<FromConnection>,
     pub neighbours: Neighbours,
 }
 
@@ -173,11 +173,21 @@ impl ShardThread {
     fn take_frames(&mut self, now: Instant) -> bool {
         let mut taken = 0;
         while taken < TURN
-            && let Ok(mut frame) = self.inputs.frames.try_recv()
+            && let Ok(what) = self.inputs.frames.try_recv()
         {
             taken += 1;
-            let Self { shard, inputs, shell, .. } = self;
-            dispatch(shard, &mut inputs.neighbours, shell, now, frame.route, &mut frame.bytes);
+            let Self { shard, inputs, shell, connections, .. } = self;
+            match what {
+                FromConnection::Opened { connection, frames } => {
+                    connections.0.insert(connection, frames);
+                }
+                FromConnection::Frame { route, mut bytes } => {
+                    dispatch(shard, &mut inputs.neighbours, shell, now, route, &mut bytes);
+                }
+                FromConnection::Closed { connection } => {
+                    connections.0.remove(&connection);
+                }
+            }
         }
         if taken > 0 {
             self.flush(now);
@@ -196,12 +206,6 @@ impl ShardThread {
                 }
                 Control::CloseConference { conference } => {
                     self.conferences.remove(&conference);
-                }
-                Control::OpenConnection { connection, frames } => {
-                    self.connections.0.insert(connection, frames);
-                }
-                Control::CloseConnection { connection } => {
-                    self.connections.0.remove(&connection);
                 }
                 Control::Stop => {
                     self.send();
