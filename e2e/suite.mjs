@@ -24,7 +24,7 @@ if (options.list) {
 }
 
 fs.rmSync(options.results, { recursive: true, force: true });
-const world = new World({ ...options, folder: path.join(options.results, 'servers') });
+const world = new World({ weir: options.weir, synapse: options.synapse, folder: path.join(options.results, 'servers') });
 const results = [];
 try {
   await world.start();

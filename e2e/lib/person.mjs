@@ -16,14 +16,14 @@ const JOIN_DEADLINE = 60000;
 const MEDIA_DEADLINE = 60000;
 
 export class Person {
-  // `url` is the page that hosts Element Call for this user.
-  constructor(user, browser, url) {
-    Object.assign(this, { user, browser, url, console: [] });
+  // `url` is the page that hosts Element Call for this user. Contexts of their own keep pages from sharing storage and
+  // visibility; whoever has none shares one.
+  constructor(user, browser, url, context) {
+    Object.assign(this, { user, browser, url, context, console: [] });
   }
 
   async open() {
-    // Contexts of their own keep pages from sharing storage and visibility.
-    this.context = await this.browser.createBrowserContext();
+    this.context ??= await this.browser.createBrowserContext();
     this.page = await this.context.newPage();
     await this.page.setViewport({ width: 900, height: 600 });
     const note = (line) => {

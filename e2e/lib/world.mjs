@@ -29,6 +29,7 @@ export class World {
       this.foci[home] = new Focus({
         name: `weir-${home}`, folder: path.join(this.folder, `weir-${home}`), binary: this.weir, bind: address, ports: PORTS,
         media: [media], authority, level: 'info,weir_livekit=debug,weir_matrix=debug', serverName: `${address}:8448`,
+        homeserver: `http://${address}:8008`,
       });
       this.homeservers[home] = new Homeserver({
         name: `synapse-${home}`, folder: path.join(this.folder, `synapse-${home}`), python: this.synapse, authority,
@@ -67,6 +68,18 @@ export class World {
     const person = new Person(user, own ? await this.ownBrowser(browser) : await this.browser(browser), page.url);
     this.people.push(person);
     return person;
+  }
+
+  // Somebody at a page that is not of this world.
+  visitor(name, url, context) {
+    const person = new Person({ name }, null, url, context);
+    this.people.push(person);
+    return person;
+  }
+
+  // A profile that several share.
+  async context() {
+    return (await this.browser('chromium')).createBrowserContext();
   }
 
   async browser(kind) {

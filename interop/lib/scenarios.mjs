@@ -3,6 +3,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 const DEADLINE = 180000;
+// Of a failure.
+const MOST_LINES = 12;
 
 // Those of a folder, a file for each subject.
 export async function load(folder) {
@@ -33,6 +35,6 @@ export async function play(scenario, context) {
   clearTimeout(timer);
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   console.log(`${failure ? 'FAILED' : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
-  if (failure) console.log(`         ${failure.stack?.split('\n').slice(0, 3).join('\n         ')}`);
+  if (failure) console.log(`         ${failure.stack?.split('\n').slice(0, MOST_LINES).join('\n         ')}`);
   return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message };
 }

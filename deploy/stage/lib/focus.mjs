@@ -5,8 +5,9 @@ import { settle } from '../../../interop/lib/wait.mjs';
 import { start, stop } from './program.mjs';
 
 export class Focus {
-  // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from.
-  constructor({ name, folder, binary, bind, ports, media, homeserver, authority, level = 'info', more = [] }) {
+  // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from; `homeserver`
+  // is the URL of the one beside it, `serverName` its name.
+  constructor({ name, folder, binary, bind, ports, media, serverName, homeserver, authority, level = 'info' }) {
     Object.assign(this, { name, folder, binary, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
     fs.mkdirSync(folder, { recursive: true });
     this.config = path.join(folder, 'weir.toml');
@@ -16,7 +17,9 @@ export class Focus {
       '[media]', `bind = ${JSON.stringify(media)}`, `udp_port = ${ports.udp}`, `tcp_port = ${ports.tcp}`,
       '[admin]', `bind = "${bind}:${ports.admin}"`,
       '[log]', `level = "${level}"`,
-      ...more, '',
+      '[matrix]', `server_name = "${serverName}"`, `url = "ws://${bind}:${ports.http}/livekit/sfu"`,
+      `homeserver_url = "${homeserver}"`, `state_directory = "${folder}"`,
+      '[matrix.openid]', 'allow_networks = ["127.0.0.0/8"]', `authorities_file = "${authority.certificate}"`, '',
     ].join('\n'));
   }
 
