@@ -26,7 +26,7 @@ enum Chore {
     Setup,
     /// Format, lints, dependencies and forbidden words
     Check,
-    /// Set up, check, then run the unit tests and the interop suite
+    /// Set up, check, then run the unit tests, the interop suite and the end-to-end suite
     Test {
         /// Only the unit tests
         #[arg(long, conflicts_with = "interop")]
@@ -88,6 +88,9 @@ fn test(unit: bool, with_interop: bool, full: bool, filters: &[String]) -> Resul
     }
     if with_interop && interop::run(full, filters).is_err() {
         failures.push("interop suite");
+    }
+    if unit && with_interop && filters.is_empty() && e2e::run(&[]).is_err() {
+        failures.push("end-to-end suite");
     }
     if failures.is_empty() {
         println!("everything passed");
