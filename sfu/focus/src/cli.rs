@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use ipnet::IpNet;
 use weir_core::shard::MAX_SHARDS;
+use weir_matrix::appservice::Registration;
 use weir_matrix::names::ServerName;
 
 use crate::config::{self, Config, ConfigError};
@@ -43,6 +44,8 @@ enum Command {
     Token(Token),
     /// Walk the path that a Matrix client walks to a call, and name what stops it
     Check(check::Check),
+    /// Make the focus an application service of its homeserver
+    Appservice(AppserviceCommand),
 }
 
 #[derive(Args)]
@@ -98,6 +101,31 @@ struct ConfigCommand {
 }
 
 #[derive(Args)]
+struct AppserviceCommand {
+    #[command(subcommand)]
+    command: AppserviceAction,
+}
+
+#[derive(Subcommand)]
+enum AppserviceAction {
+    /// Write a registration with new tokens, for the homeserver and for `matrix.appservice.registration`
+    Generate(Generate),
+}
+
+#[derive(Args)]
+struct Generate {
+    /// The homeserver, by the name in its users' ids
+    #[arg(long, value_name = "NAME", value_parser = parse_server_name)]
+    server_name: String,
+    /// Where the homeserver reaches this focus: http.bind, as seen from there
+    #[arg(long, default_value = "http://127.0.0.1:7880", value_name = "URL", value_parser = parse_http_url)]
+    url: String,
+    /// The file to write; one that exists is left alone
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
 struct Token {
     /// API key
     #[arg(long, default_value = "devkey", value_parser = NonEmptyStringValueParser::new())]
@@ -144,6 +172,9 @@ pub fn run() -> anyhow::Result<()> {
             Ok(())
         }
         Command::Check(check) => check::run(check),
+        Command::Appservice(AppserviceCommand { command: AppserviceAction::Generate(generate) }) => {
+            generate_registration(&generate)
+        }
         Command::Token(token) => {
             let Token { key, secret, room, identity, valid_for } = token;
             let valid_for = Duration::from_secs(valid_for.unsigned_abs());
@@ -155,6 +186,33 @@ pub fn run() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn generate_registration(Generate { server_name, url, out }: &Generate) -> anyhow::Result<()> {
+    let server = ServerName::parse(server_name).context("the server's name was checked")?;
+    let registration = Registration::new(&server, url, [random_token(), random_token()]);
+    registration.write(out).with_context(|| format!("{} cannot be written", out.display()))?;
+    say(&format!(
+        "{file} is written. It holds secrets: let only the homeserver and weir read it.\n\nSynapse, homeserver.yaml:\n  \
+         app_service_config_files: [\"{file}\"]\nWeir:\n  [matrix]\n  homeserver_url = \"http://127.0.0.1:8008\"  # its \
+         client-server API\n  [matrix.appservice]\n  registration = \"{file}\"\n\nThen restart weir, and after it the \
+         homeserver.\n",
+        file = out.display()
+    ));
+    Ok(())
+}
+
+fn parse_http_url(text: &str) -> Result<String, String> {
+    let has_host =
+        ["http://", "https://"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    if has_host { Ok(text.to_owned()) } else { Err("write for example http://127.0.0.1:7880".to_owned()) }
+}
+
+/// 256 bits in hexadecimal.
+#[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that tokens are made of")]
+fn random_token() -> String {
+    let bytes: [u8; 32] = rand::Rng::random(&mut rand::rng());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn run_dev(dev: Dev) -> anyhow::Result<()> {

@@ -87,9 +87,12 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     let supervision = foundation.as_ref().map(matrix::Foundation::supervision).unwrap_or_default();
     let server = Server::new(server_config(&config, keys.clone()), Arc::new(plane), supervision, &registry)?;
     let reachable = started_at.reachable_http();
-    let matrix = foundation
-        .map(|foundation| foundation.service(&config.matrix, token_key, keys, reachable, &server, &registry))
-        .transpose()?;
+    let router = match foundation {
+        Some(foundation) => {
+            foundation.serve(&config.matrix, token_key, keys, reachable, &server, &registry)?
+        }
+        None => server.router(),
+    };
     let connections = ice_tcp::Connections::default();
     for listener in tcp_listeners {
         tokio::spawn(ice_tcp::serve(listener, Arc::clone(&shards), connections.clone()));
@@ -98,10 +101,6 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
         let router = admin.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
-    let router = match matrix {
-        Some(matrix) => matrix.in_front_of(server.router()),
-        None => server.router(),
-    };
     tokio::spawn(weir_livekit::server::serve(http, router));
     admin.ready.store(true, Ordering::SeqCst);
     let announced: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();

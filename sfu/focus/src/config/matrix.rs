@@ -6,7 +6,7 @@ use weir_matrix::names::ServerName;
 use weir_matrix::openid::Home;
 
 use super::check::wrong;
-use super::{ConfigError, Matrix};
+use super::{ConfigError, Matrix, Membership};
 
 /// A client connects within some seconds of its token; a day is longer than any call is prepared.
 const TOKEN_SECONDS: RangeInclusive<u32> = 60..=24 * 3600;
@@ -42,6 +42,7 @@ pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
         let remedy = "write for example \"http://127.0.0.1:8008\" or \"https://matrix.example.org\"";
         return wrong("matrix.homeserver_url", url, "that is no URL of a server", remedy);
     }
+    check_rooms(matrix)?;
     check_servers("matrix.creators", &matrix.creators)?;
     check_servers("matrix.publishers", &matrix.publishers)?;
     check_number("matrix.token_seconds", matrix.token_seconds, TOKEN_SECONDS, "3600 is customary")?;
@@ -49,6 +50,21 @@ pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
     check_number("matrix.openid.timeout_seconds", openid.timeout_seconds, TIMEOUT_SECONDS, "10 serves most")?;
     let (key, lookups) = ("matrix.openid.lookups_per_second", openid.lookups_per_second);
     check_number(key, lookups, LOOKUPS_PER_SECOND, "200 serves most")
+}
+
+fn check_rooms(matrix: &Matrix) -> Result<(), ConfigError> {
+    if matrix.appservice.registration.is_some() && matrix.homeserver_url.is_none() {
+        let problem = "an application service must know where its homeserver is";
+        let remedy = "write where its client-server API is: homeserver_url = \"http://127.0.0.1:8008\"";
+        return wrong("matrix.homeserver_url", "(none)", problem, remedy);
+    }
+    if matrix.membership == Membership::Require && matrix.appservice.registration.is_none() {
+        let problem = "the focus sees no Matrix room, so nobody could join";
+        let remedy =
+            "make it an application service with `weir appservice generate`, or choose \"when-visible\"";
+        return wrong("matrix.membership", "require", problem, remedy);
+    }
+    Ok(())
 }
 
 fn check_url(url: &str) -> Result<(), ConfigError> {

@@ -7,7 +7,7 @@ mod matrix;
 mod values;
 
 pub use load::{ConfigError, load, overlooked};
-pub use values::{Config, Log, LogFormat, Matrix, Media};
+pub use values::{Config, Log, LogFormat, Matrix, Media, Membership};
 
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -155,6 +155,9 @@ mod tests {
             (matrix("publishers = [\"a\", \"*\"]"), "matrix.publishers", "\"*\" alone"),
             (matrix("homeserver_url = \"127.0.0.1:8008\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
             (matrix("token_seconds = 5"), "matrix.token_seconds = 5", "from 60"),
+            (matrix("membership = \"members\""), "matrix.membership", "when-visible"),
+            (matrix("membership = \"require\""), "matrix.membership = require", "weir appservice generate"),
+            (matrix("appservice.registration = \"x\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
             (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
             (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
             (

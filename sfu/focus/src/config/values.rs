@@ -89,8 +89,10 @@ pub struct Matrix {
     pub homeserver_url: Option<String>,
     pub creators: Vec<String>,
     pub publishers: Vec<String>,
+    pub membership: Membership,
     pub token_seconds: u32,
     pub state_directory: PathBuf,
+    pub appservice: Appservice,
     pub openid: OpenId,
     pub leaves: Leaves,
 }
@@ -111,12 +113,29 @@ impl Default for Matrix {
             homeserver_url: None,
             creators: Vec::new(),
             publishers: Vec::new(),
+            membership: Membership::WhenVisible,
             token_seconds: 3_600,
             state_directory: "/var/lib/weir".into(),
+            appservice: Appservice::default(),
             openid: OpenId::default(),
             leaves: Leaves::default(),
         }
     }
+}
+
+/// How much the members of a Matrix room count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Membership {
+    Require,
+    WhenVisible,
+    Off,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Appservice {
+    pub registration: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,6 +289,7 @@ impl Config {
             key_file: Some("keys.toml".into()),
             matrix: Matrix {
                 homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
+                appservice: Appservice { registration: Some("appservice.yaml".into()) },
                 openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
                 leaves: Leaves { token_file: Some("token".into()), ..Leaves::default() },
                 ..Matrix::default()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use weir_livekit::Server;
 use weir_livekit::token::{self, Claims, Keys, VideoGrant};
+use weir_matrix::rooms::Holder;
 use weir_matrix::service::{Admission, Foci, FocusAnswer, Refusal};
 
 /// Signs tokens for the rooms of this process.
@@ -28,7 +29,7 @@ impl ThisFocus {
         if admission.grants.create && !self.server.open(&admission.conference) {
             return Err(Refusal::NoFocus);
         }
-        let claims = claims(admission, &self.signer, unix_now(), self.validity);
+        let claims = claims(admission, &self.signer, unix_ms(), self.validity);
         let jwt = token::sign(&self.keys, &claims).ok_or(Refusal::Internal)?;
         Ok(FocusAnswer { url: self.url.clone(), jwt })
     }
@@ -41,12 +42,17 @@ impl Foci for ThisFocus {
 }
 
 /// No name and no metadata: clients take those from the Matrix room, and a hashed identity says nothing of who it is.
-fn claims(admission: &Admission, signer: &str, now: u64, validity: Duration) -> Claims {
-    let Admission { conference, identity, grants, .. } = admission;
+fn claims(admission: &Admission, signer: &str, now_ms: u64, validity: Duration) -> Claims {
+    let Admission { asker, conference, identity, grants } = admission;
+    let holder = Holder { room_id: asker.room_id.clone(), user: asker.user.clone() };
+    let now = now_ms / 1_000;
     Claims {
         iss: signer.to_owned(),
         sub: identity.clone(),
         nbf: Some(now),
+        // To the millisecond: who is kicked and comes back has tokens of the same second, and only one is good.
+        iat: Some(now_ms as f64 / 1_000.0),
+        issued_to: holder.encode(),
         exp: Some(now.saturating_add(validity.as_secs())),
         video: VideoGrant {
             room: conference.clone(),
@@ -62,8 +68,8 @@ fn claims(admission: &Admission, signer: &str, now: u64, validity: Duration) -> 
 }
 
 #[expect(clippy::disallowed_methods, reason = "a token is for now")]
-fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+fn unix_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(test)]
@@ -84,9 +90,11 @@ mod tests {
                 identity: "@dana:lab.example:DEVICE".to_owned(),
                 grants: Grants { create, publish },
             };
-            let claims = claims(&admission, "weir-1", 1_000, Duration::from_secs(3_600));
+            let claims = claims(&admission, "weir-1", 1_000_700, Duration::from_secs(3_600));
             assert_eq!((claims.iss.as_str(), claims.sub.as_str()), ("weir-1", "@dana:lab.example:DEVICE"));
-            assert_eq!((claims.nbf, claims.exp), (Some(1_000), Some(4_600)));
+            assert_eq!((claims.nbf, claims.exp, claims.issued_ms()), (Some(1_000), Some(4_600), 1_000_700));
+            let holder = Holder::decode(&claims.issued_to).unwrap();
+            assert_eq!((holder.room_id, holder.user), (asker.room_id.clone(), asker.user.clone()));
             let video = &claims.video;
             assert_eq!(
                 (video.room_create, video.may_publish(), video.may_publish_data()),

@@ -2,26 +2,30 @@
 
 mod foci;
 mod leaves;
+mod rooms;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use rand::Rng;
+use weir_livekit::supervision::{Bearer, Observer, ParticipantEvent};
 use weir_livekit::token::Keys;
 use weir_livekit::{Server, Supervision};
 use weir_matrix::keys::{KeyError, TokenKey};
 use weir_matrix::leaves::Delegations;
 use weir_matrix::names::ServerName;
 use weir_matrix::openid::{self, Dns, Home, OpenId, OpenIdConfig, Reach};
-use weir_matrix::policy::{ByServer, Servers};
+use weir_matrix::policy::{ByRoom, ByServer, Servers};
 use weir_matrix::service::{Parts, Service};
 use weir_matrix::store::{Store, StoreError};
 
 use crate::config::{Config, ConfigError, Matrix};
 use foci::ThisFocus;
 use leaves::Presences;
+use rooms::Rooms;
 
 /// The key that signs tokens for people from Matrix: one of this focus's own, unless a fixed one is chosen because
 /// nothing may be kept.
@@ -53,6 +57,7 @@ pub struct Foundation {
     own: ServerName,
     openid: Arc<OpenId>,
     leaves: Option<Delegations>,
+    rooms: Rooms,
 }
 
 /// Nothing if there is no Matrix.
@@ -65,21 +70,23 @@ pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::
     let openid = OpenId::new(openid_config(matrix, &own)?, dns)?;
     let store = open_store(&matrix.state_directory)?;
     let leaves = leaves::start(matrix, &openid, &store, registry).await?;
-    Ok(Some(Foundation { own, openid, leaves }))
+    let rooms = Rooms::open(matrix, &store).await?;
+    Ok(Some(Foundation { own, openid, leaves, rooms }))
 }
 
 impl Foundation {
-    /// Who is told of participants.
+    /// Who may refuse participants, and who is told of them.
     pub fn supervision(&self) -> Supervision {
-        let mut supervision = Supervision::default();
+        let warden = self.rooms.warden();
+        let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::<rooms::Warden>::clone(&warden)];
         if let Some(leaves) = &self.leaves {
-            supervision.observer = Arc::new(Presences(leaves.clone()));
+            observers.push(Arc::new(Presences(leaves.clone())));
         }
-        supervision
+        Supervision { gate: warden, observer: Arc::new(Observers(observers)) }
     }
 
-    /// The authorisation service. `http` is where clients are sent that are told nothing better.
-    pub fn service(
+    /// Begins to serve: the authorisation service, and what the homeserver calls, before the rooms of `server`. `http` is where clients are sent that are told nothing better.
+    pub fn serve(
         self,
         matrix: &Matrix,
         key: Option<TokenKey>,
@@ -87,12 +94,13 @@ impl Foundation {
         http: SocketAddr,
         server: &Arc<Server>,
         registry: &prometheus::Registry,
-    ) -> anyhow::Result<Arc<Service>> {
-        let Self { own, openid, leaves } = self;
-        let policy = ByServer {
+    ) -> anyhow::Result<Router> {
+        let Self { own, openid, leaves, rooms } = self;
+        let servers = ByServer {
             creators: servers(&matrix.creators, &own),
             publishers: servers(&matrix.publishers, &own),
         };
+        let policy = ByRoom { rule: rooms.rule, servers, door: Arc::clone(&rooms.door) };
         let signer = key.map(|key| key.name).unwrap_or_default();
         let url = match matrix.url.as_str() {
             "" => format!("ws://{http}/livekit/sfu"),
@@ -102,7 +110,19 @@ impl Foundation {
         let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
         let leaves = leaves.map(|leaves| Arc::new(leaves) as Arc<dyn weir_matrix::service::Leaves>);
         let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves };
-        Ok(Service::new(&matrix.prefix, parts, registry)?)
+        let service = Service::new(&matrix.prefix, parts, registry)?;
+        Ok(rooms.start(server, service.in_front_of(server.router())))
+    }
+}
+
+/// All of them, in order.
+struct Observers(Vec<Arc<dyn Observer>>);
+
+impl Observer for Observers {
+    fn observe(&self, bearer: &Bearer, event: ParticipantEvent) {
+        for observer in &self.0 {
+            observer.observe(bearer, event);
+        }
     }
 }
 

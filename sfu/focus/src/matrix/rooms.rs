@@ -1,0 +1,177 @@
+//! Matrix rooms and the conferences of this focus: whoever is no longer in the one is out of the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::mpsc;
+use weir_livekit::Server;
+use weir_livekit::supervision::{
+    Admission, Barred, Bearer, EvictionReason, Gate, Observer, ParticipantEvent,
+};
+use weir_matrix::appservice::{Homeserver, Registration, Transactions};
+use weir_matrix::names::shortened;
+use weir_matrix::policy::RoomRule;
+use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, Seat};
+use weir_matrix::store::Store;
+
+use super::{not_a_url, read_authorities, wrong};
+use crate::config::{ConfigError, Matrix, Membership};
+
+/// Between two pings of the homeserver. If it could not reach us, it waits longer each time before it tries again, up to
+/// nine minutes, while people who were kicked stay; a ping ends that.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What is known of Matrix rooms, and how it comes here.
+pub struct Rooms {
+    pub door: Arc<Door>,
+    pub rule: RoomRule,
+    removed: mpsc::Receiver<Removed>,
+    transactions: Option<Arc<Transactions>>,
+    homeserver: Option<Homeserver>,
+}
+
+impl Rooms {
+    pub async fn open(matrix: &Matrix, store: &Store) -> anyhow::Result<Self> {
+        let registration = matrix.appservice.registration.as_deref().map(read_registration).transpose()?;
+        let homeserver = match &registration {
+            Some(registration) => Some(homeserver(matrix, registration)?),
+            None => None,
+        };
+        let members: Arc<dyn Members> = match &homeserver {
+            Some(homeserver) => Arc::new(homeserver.clone()),
+            None => Arc::new(Blind),
+        };
+        let validity = Duration::from_secs(matrix.token_seconds.into());
+        let (door, removed) = Door::open(store.clone(), members, validity).await?;
+        let door = Arc::new(door);
+        let transactions = match &registration {
+            Some(registration) => {
+                Some(Transactions::open(store, Arc::clone(&door), &registration.hs_token).await?)
+            }
+            None => None,
+        };
+        Ok(Self { door, rule: rule(matrix), removed, transactions, homeserver })
+    }
+
+    /// By whom conferences hear what was decided here.
+    pub fn warden(&self) -> Arc<Warden> {
+        Arc::new(Warden { door: Arc::clone(&self.door), rule: self.rule })
+    }
+
+    /// Sends away whoever is no longer in its Matrix room, stays in touch with the homeserver, and takes what it pushes.
+    pub fn start(self, server: &Arc<Server>, inner: Router) -> Router {
+        tokio::spawn(send_away(self.removed, Arc::clone(server)));
+        if let Some(homeserver) = self.homeserver {
+            tokio::spawn(stay_in_touch(homeserver));
+        }
+        match self.transactions {
+            Some(transactions) => transactions.in_front_of(inner),
+            None => inner,
+        }
+    }
+}
+
+fn rule(matrix: &Matrix) -> RoomRule {
+    match matrix.membership {
+        Membership::Require => RoomRule::Require,
+        Membership::WhenVisible => RoomRule::WhenVisible,
+        Membership::Off => RoomRule::Off,
+    }
+}
+
+fn read_registration(path: &std::path::Path) -> Result<Registration, ConfigError> {
+    Registration::read(path).map_err(|error| {
+        let remedy = "name a file that `weir appservice generate` has written and that weir may read";
+        wrong("matrix.appservice.registration", &path.display().to_string(), &error.to_string(), remedy)
+    })
+}
+
+fn homeserver(matrix: &Matrix, registration: &Registration) -> Result<Homeserver, ConfigError> {
+    let authorities = match &matrix.openid.authorities_file {
+        Some(path) => read_authorities(path)?,
+        None => Vec::new(),
+    };
+    let url = matrix.homeserver_url.as_deref().unwrap_or_default();
+    Homeserver::new(url, authorities, registration).map_err(|_| not_a_url(url))
+}
+
+/// The rooms' view of the door: what a token's holder is, it says itself.
+pub struct Warden {
+    door: Arc<Door>,
+    rule: RoomRule,
+}
+
+/// Tokens that somebody else made name no holder, and are none of our business.
+fn holder(bearer: &Bearer) -> Option<Holder> {
+    Holder::decode(&bearer.issued_to)
+}
+
+impl Gate for Warden {
+    fn admit<'a>(&'a self, bearer: &'a Bearer) -> Admission<'a> {
+        Box::pin(async move {
+            let Some(holder) = holder(bearer) else { return Ok(()) };
+            if self.rule == RoomRule::Off {
+                return if self.is_void(bearer) { Err(Barred::Void) } else { Ok(()) };
+            }
+            // The homeserver is asked if need be: after a restart nothing is known of who left meanwhile.
+            self.door.admit(&holder, bearer.issued_ms).await.map_err(|barred| match barred {
+                rooms::Barred::Void => Barred::Void,
+                rooms::Barred::Unknown => Barred::Unknown,
+            })
+        })
+    }
+
+    fn is_void(&self, bearer: &Bearer) -> bool {
+        holder(bearer).is_some_and(|holder| self.door.is_void(&holder, bearer.issued_ms))
+    }
+}
+
+impl Observer for Warden {
+    fn observe(&self, bearer: &Bearer, event: ParticipantEvent) {
+        let Some(holder) = holder(bearer) else { return };
+        let seat = Seat { conference: bearer.room.clone(), identity: bearer.identity.clone() };
+        match event {
+            ParticipantEvent::Joined => self.door.sits(holder, seat),
+            ParticipantEvent::Left(_) => self.door.leaves(&holder, &seat),
+            ParticipantEvent::Connected | ParticipantEvent::CutOff | ParticipantEvent::Resumed => {}
+        }
+    }
+}
+
+async fn send_away(mut removed: mpsc::Receiver<Removed>, server: Arc<Server>) {
+    while let Some(Removed { room_id, user, cause, seats }) = removed.recv().await {
+        tracing::info!(
+            room = %shortened(&room_id), user = %shortened(user.as_str()), cause = cause.name(), seats = seats.len(),
+            "is no longer in the Matrix room, and is sent out of the conference"
+        );
+        for Seat { conference, identity } in seats {
+            let server = Arc::clone(&server);
+            // A conference that is busy keeps nobody in another.
+            tokio::spawn(async move {
+                server.evict(&conference, &identity, EvictionReason::ParticipantRemoved).await
+            });
+        }
+    }
+}
+
+async fn stay_in_touch(homeserver: Homeserver) {
+    let mut ticks = tokio::time::interval(PING_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_well = None;
+    loop {
+        ticks.tick().await;
+        let answer = homeserver.ping().await;
+        let is_well = Some(answer.is_ok());
+        match answer {
+            _ if is_well == was_well => {}
+            Ok(()) => tracing::info!("the homeserver reaches the application service"),
+            Err(error) => tracing::warn!(
+                %error,
+                "the homeserver does not reach the application service: people who leave a Matrix room stay in its \
+                 conference. Its configuration must list the registration, and the registration's url lead here"
+            ),
+        }
+        was_well = is_well;
+    }
+}
