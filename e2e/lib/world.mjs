@@ -29,11 +29,12 @@ export class World {
       this.foci[home] = new Focus({
         name: `weir-${home}`, folder: path.join(this.folder, `weir-${home}`), binary: this.weir, bind: address, ports: PORTS,
         media: [media], authority, level: 'info,weir_livekit=debug,weir_matrix=debug', serverName: `${address}:8448`,
-        homeserver: `http://${address}:8008`,
+        homeserver: `http://${address}:8008`, registers: true,
       });
       this.homeservers[home] = new Homeserver({
         name: `synapse-${home}`, folder: path.join(this.folder, `synapse-${home}`), python: this.synapse, authority,
         serverName: `${address}:8448`, bind: address, clientPort: 8008, federationPort: 8448, transport: this.foci[home].service,
+        appservices: [this.foci[home].registration],
       });
     }
     await Promise.all([...Object.values(this.homeservers), ...Object.values(this.foci)].map((server) => server.start()));

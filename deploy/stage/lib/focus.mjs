@@ -1,4 +1,5 @@
 // A focus that serves tokens to the users of homeservers.
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { settle } from '../../../interop/lib/wait.mjs';
@@ -6,12 +7,13 @@ import { start, stop } from './program.mjs';
 
 export class Focus {
   // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from; `homeserver`
-  // is the URL of the one beside it, `serverName` its name.
-  constructor({ name, folder, binary, bind, ports, media, serverName, homeserver, authority, level = 'info' }) {
+  // is the URL of the one beside it, `serverName` its name. A focus that registers is an application service of it, and it must be given `registration`.
+  constructor({ name, folder, binary, bind, ports, media, serverName, homeserver, authority, level = 'info', registers = false }) {
     Object.assign(this, { name, folder, binary, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
     fs.mkdirSync(folder, { recursive: true });
     this.config = path.join(folder, 'weir.toml');
     this.log = path.join(folder, 'weir.log');
+    if (registers) this.register(serverName);
     fs.writeFileSync(this.config, [
       '[http]', `bind = "${bind}:${ports.http}"`,
       '[media]', `bind = ${JSON.stringify(media)}`, `udp_port = ${ports.udp}`, `tcp_port = ${ports.tcp}`,
@@ -19,8 +21,16 @@ export class Focus {
       '[log]', `level = "${level}"`,
       '[matrix]', `server_name = "${serverName}"`, `url = "ws://${bind}:${ports.http}/livekit/sfu"`,
       `homeserver_url = "${homeserver}"`, `state_directory = "${folder}"`,
+      ...(registers ? ['[matrix.appservice]', `registration = "${this.registration}"`] : []),
       '[matrix.openid]', 'allow_networks = ["127.0.0.0/8"]', `authorities_file = "${authority.certificate}"`, '',
     ].join('\n'));
+  }
+
+  // Once, since the homeserver keeps to the tokens that it read.
+  register(serverName) {
+    this.registration = path.join(this.folder, 'appservice.yaml');
+    if (fs.existsSync(this.registration)) return;
+    execFileSync(this.binary, ['appservice', 'generate', '--server-name', serverName, '--url', this.url, '--out', this.registration]);
   }
 
   // What clients are told by the homeserver.

@@ -59,6 +59,24 @@ export class User {
     return this.call('POST', `${CLIENT}/rooms/${encodeURIComponent(room)}/kick`, { user_id: user.id });
   }
 
+  ban(room, user) {
+    return this.call('POST', `${CLIENT}/rooms/${encodeURIComponent(room)}/ban`, { user_id: user.id });
+  }
+
+  leave(room) {
+    return this.call('POST', `${CLIENT}/rooms/${encodeURIComponent(room)}/leave`, {});
+  }
+
+  invite(room, user) {
+    return this.call('POST', `${CLIENT}/rooms/${encodeURIComponent(room)}/invite`, { user_id: user.id });
+  }
+
+  // The state event that says what somebody is to the room, as a whole.
+  memberEvent(room, user) {
+    const state = `${CLIENT}/rooms/${encodeURIComponent(room)}/state/m.room.member/${encodeURIComponent(user.id)}`;
+    return this.call('GET', `${state}?format=event`);
+  }
+
   openId() {
     return this.call('POST', `${CLIENT}/user/${encodeURIComponent(this.id)}/openid/request_token`, {});
   }
