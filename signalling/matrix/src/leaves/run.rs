@@ -95,7 +95,8 @@ pub struct Delegations {
 }
 
 impl Delegations {
-    /// Takes up what was kept, and goes on. `credentials` are tokens by server name that may act for its users.
+    /// Takes up what was kept, and goes on. `credentials` are tokens by server name that may act for its users. They are
+    /// shown where the operator's word has the homeserver of that name, and nowhere else.
     pub async fn start(
         store: Store,
         web: Arc<dyn Web>,
@@ -121,7 +122,10 @@ impl Delegations {
         }
         let mut leaves = Leaves::new(Limits::default(), seed);
         for mut job in kept {
-            job.delegation.may_authenticate = handle.credentials.contains_key(job.delegation.origin());
+            let Delegation { homeserver, .. } = &job.delegation;
+            job.delegation.may_authenticate =
+                credential(&handle.credentials, &handle.locator, job.delegation.origin(), homeserver)
+                    .is_some();
             leaves.restore(now(), job.id, job.delegation, job.is_leaving);
         }
         tokio::spawn(keep::write(Arc::clone(&handle.ledger), store));
@@ -147,9 +151,10 @@ impl Delegations {
     pub async fn delegate(&self, asked: Delegate, until: Until) -> Result<(), DelegateError> {
         let server = asked.user.split_once(':').map_or("", |(_, server)| server);
         let homeserver = self.locator.locate(now(), server, asked.cs_api_url.as_deref()).await;
+        let homeserver = homeserver.ok_or(DelegateError::Nowhere)?;
         let delegation = Delegation {
-            may_authenticate: self.credentials.contains_key(server),
-            homeserver: homeserver.ok_or(DelegateError::Nowhere)?,
+            may_authenticate: credential(&self.credentials, &self.locator, server, &homeserver).is_some(),
+            homeserver,
             user: asked.user,
             conference: asked.conference,
             identities: asked.identities,
@@ -197,6 +202,17 @@ pub enum StartError {
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The token for a server's users, for this address. Whoever holds it is all of them, and a client may have named the
+/// address: only the operator's own is trusted with it.
+fn credential(
+    credentials: &HashMap<String, Arc<str>>,
+    locator: &Locator,
+    server: &str,
+    homeserver: &str,
+) -> Option<Arc<str>> {
+    credentials.get(server).filter(|_| locator.trusts(server, homeserver)).cloned()
 }
 
 /// What the task has of the handle, without keeping its own queue open.
@@ -289,8 +305,9 @@ impl Task {
 
     fn call(&mut self, call: Call) {
         let server = call.user.split_once(':').map_or("", |(_, server)| server);
-        let token =
-            call.dialect.is_authenticated.then(|| self.handle.credentials.get(server).cloned()).flatten();
+        let Shared { credentials, locator, .. } = &self.handle;
+        let token = credential(credentials, locator, server, &call.homeserver)
+            .filter(|_| call.dialect.is_authenticated);
         let (mut path, body) = call.dialect.request(&call.delay_id, call.action);
         if token.is_some() {
             path.push_str("?user_id=");
@@ -300,7 +317,7 @@ impl Task {
             url: format!("{}{path}", call.homeserver),
             body: Some(body),
             token,
-            is_trusted: self.handle.locator.trusts(server, &call.homeserver),
+            is_trusted: locator.trusts(server, &call.homeserver),
         };
         let web = Arc::clone(&self.web);
         self.calls.spawn(async move {
@@ -386,9 +403,18 @@ mod tests {
     type Asked = mpsc::UnboundedReceiver<(String, Option<Arc<str>>)>;
 
     async fn start(store: &Store, is_strict: bool, token: Option<&str>) -> (Delegations, Asked, Registry) {
+        let known = HashMap::from([("lab.example".to_owned(), "http://hs".to_owned())]);
+        start_knowing(known, store, is_strict, token).await
+    }
+
+    async fn start_knowing(
+        known: HashMap<String, String>,
+        store: &Store,
+        is_strict: bool,
+        token: Option<&str>,
+    ) -> (Delegations, Asked, Registry) {
         let (asked, seen) = mpsc::unbounded_channel();
         let web: Arc<dyn Web> = Arc::new(Homeserver { asked, is_strict });
-        let known = HashMap::from([("lab.example".to_owned(), "http://hs".to_owned())]);
         let credentials =
             token.map(|token| ("lab.example".to_owned(), token.to_owned())).into_iter().collect();
         let locator = Locator::new(Arc::clone(&web), known, false);
@@ -447,6 +473,18 @@ mod tests {
         let (delegations, _seen, _) = start(&Store::in_memory().unwrap(), true, None).await;
         let error = delegations.delegate(ask("syd_1"), Until::Judged).await.unwrap_err();
         assert!(matches!(error, DelegateError::Unsupported), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_the_operator_did_not_name_is_shown_no_token() {
+        let store = Store::in_memory().unwrap();
+        let (delegations, mut seen, _) = start_knowing(HashMap::new(), &store, true, Some("secret")).await;
+        let asked = Delegate { cs_api_url: Some("https://of.a.client".to_owned()), ..ask("syd_1") };
+        let error = delegations.delegate(asked, Until::Judged).await.unwrap_err();
+        assert!(matches!(error, DelegateError::Unsupported), "{error}");
+        let asked: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+        assert!(asked.iter().any(|(url, _)| url.starts_with("https://of.a.client/")), "{asked:?}");
+        assert!(asked.iter().all(|(_, token)| token.is_none()), "{asked:?}");
     }
 
     #[tokio::test]
