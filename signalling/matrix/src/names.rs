@@ -40,6 +40,12 @@ pub fn plain_identity(user: &UserId, device_id: &str) -> String {
     format!("{user}:{device_id}")
 }
 
+/// Whether a device's id begins like the port of a server. After a user's id and a colon it would be read as one: device
+/// "8448:A" of a user at lab.example as device "A" of the user of that name at lab.example:8448.
+pub fn begins_like_a_port(device_id: &str) -> bool {
+    device_id.split_once(':').is_some_and(|(port, _)| parse_port(port).is_some())
+}
+
 /// Whether something that a client named is of a length and of characters that Matrix allows.
 pub fn is_sound(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)

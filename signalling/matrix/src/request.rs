@@ -107,7 +107,7 @@ impl TokenRequest {
             Endpoint::DelegateDelayedLeave => !body.contains_key("member"),
         };
         let (room_id, slot_id, member) = if is_plain {
-            let member = Member::Plain { device_id: id(&body, "device_id", "device_id")? };
+            let member = Member::Plain { device_id: device_id(&body, "device_id", "device_id")? };
             let key = if body.contains_key("room") { "room" } else { "room_id" };
             (id(&body, key, "room")?, names::ROOM_CALL.to_owned(), member)
         } else {
@@ -117,7 +117,7 @@ impl TokenRequest {
                 claimed_user_id: text(member, "claimed_user_id")
                     .and_then(UserId::parse)
                     .ok_or(BadRequest::Key("member.claimed_user_id"))?,
-                claimed_device_id: id(member, "claimed_device_id", "member.claimed_device_id")?,
+                claimed_device_id: device_id(member, "claimed_device_id", "member.claimed_device_id")?,
             };
             (id(&body, "room_id", "room_id")?, id(&body, "slot_id", "slot_id")?, member)
         };
@@ -167,6 +167,14 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 
 fn id(object: &Map<String, Value>, key: &str, shown: &'static str) -> Result<String, BadRequest> {
     text(object, key).filter(|id| names::is_sound(id)).map(str::to_owned).ok_or(BadRequest::Key(shown))
+}
+
+/// One that makes up no other user's name (see [`names::begins_like_a_port`]).
+fn device_id(object: &Map<String, Value>, key: &str, shown: &'static str) -> Result<String, BadRequest> {
+    match id(object, key, shown)? {
+        id if names::begins_like_a_port(&id) => Err(BadRequest::Key(shown)),
+        id => Ok(id),
+    }
 }
 
 fn object<'a>(body: &'a Map<String, Value>, key: &'static str) -> Result<&'a Map<String, Value>, BadRequest> {
@@ -335,6 +343,19 @@ mod tests {
             assert_eq!(parse(Endpoint::DelegateDelayedLeave, &body).err(), Some(BadRequest::Key("delay_id")));
             let body = with(with(body, "delay_id", Some(json!("syd_1"))), "delay_timeout", Some(json!(1)));
             assert!(parse(Endpoint::DelegateDelayedLeave, &body).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_device_makes_its_user_look_like_one_of_a_server_on_another_port() {
+        let one = UserId::parse("@dana:lab.example").unwrap();
+        let other = UserId::parse("@dana:lab.example:8448").unwrap();
+        assert_eq!(names::plain_identity(&one, "8448:A"), names::plain_identity(&other, "A"));
+        for (device, is_taken) in [("8448:A", false), ("1:", false), ("8448", true), ("A:8448", true)] {
+            let plain = with(sfu_get(), "device_id", Some(json!(device)));
+            let hashed = with(get_token(), "member.claimed_device_id", Some(json!(device)));
+            assert_eq!(parse(Endpoint::SfuGet, &plain).is_ok(), is_taken, "{device}");
+            assert_eq!(parse(Endpoint::GetToken, &hashed).is_ok(), is_taken, "{device}");
         }
     }
 
