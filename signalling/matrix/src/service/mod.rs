@@ -162,7 +162,11 @@ impl Service {
                 cs_api_url: leave.cs_api_url,
                 is_alone: endpoint == Endpoint::DelegateDelayedLeave,
             };
-            leaves.delegate(delegation).await?;
+            leaves.delegate(delegation).await.map_err(|refusal| match (endpoint, refusal) {
+                (Endpoint::DelegateDelayedLeave, refusal) | (_, refusal @ Refusal::Leave(_)) => refusal,
+                // No reason to stay out of the call: the client asks again without, and keeps its leave alive itself.
+                (Endpoint::SfuGet | Endpoint::GetToken, _) => Refusal::NoLeaves,
+            })?;
         }
         if endpoint == Endpoint::DelegateDelayedLeave {
             return Ok(json!({}));

@@ -41,6 +41,15 @@ impl Leaves for Notebook {
     }
 }
 
+/// Has no place for another.
+struct Full;
+
+impl Leaves for Full {
+    fn delegate(&self, _: Delegation) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async { Err(Refusal::Busy) })
+    }
+}
+
 struct Nobody;
 
 impl Policy for Nobody {
@@ -250,6 +259,22 @@ async fn without_leaves_to_keep_alive_clients_are_told_to_do_it_themselves() {
     let (status, answer) = bench.post("/sfu/get", &body).await;
     assert_eq!((status, answer["errcode"].as_str().unwrap()), (400, "M_BAD_JSON"));
     assert_eq!(bench.homeserver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_leave_that_is_not_taken_keeps_nobody_out_of_the_call() {
+    let bench = Bench::new(|parts| parts.leaves = Some(Arc::new(Full))).await;
+    for (path, body, expected) in [
+        ("/sfu/get", sfu_get("good"), (400, "M_BAD_JSON")), // upon which clients leave the leave out
+        ("/get_token", get_token("good", DANA), (400, "M_BAD_JSON")),
+        ("/delegate_delayed_leave", get_token("good", DANA), (429, "M_LIMIT_EXCEEDED")),
+    ] {
+        let mut body = body;
+        body["delay_id"] = json!("syd_1");
+        body["delay_timeout"] = json!(10_000);
+        let (status, answer) = bench.post(path, &body).await;
+        assert_eq!((status, answer["errcode"].as_str().unwrap()), expected, "{path}");
+    }
 }
 
 #[tokio::test]
