@@ -118,7 +118,8 @@ impl Locator {
             "http" => self.allows_plain,
             _ => false,
         };
-        let has_only_a_path = uri.query().is_none() && !uri.authority()?.as_str().contains('@');
+        // What follows a '?' or a '#' would not be part of the path any more, nor would what we append.
+        let has_only_a_path = !text.contains(['?', '#']) && !uri.authority()?.as_str().contains('@');
         let climbs = uri.path().split('/').any(|segment| segment == "." || segment == "..");
         (is_safe && has_only_a_path && !climbs).then(|| Arc::from(text.trim_end_matches('/')))
     }
@@ -205,6 +206,7 @@ mod tests {
             "lab.example",
             "https://user:secret@lab.example",
             "https://lab.example/?to=",
+            "https://lab.example/to#",
             "https://lab.example/a/../..",
             "file:///etc/passwd",
             "",
