@@ -49,6 +49,8 @@ const MOST_REMEMBERED: usize = 1_000;
 const REMEMBER: Duration = Duration::from_secs(4 * 3600);
 /// Shorter, since a mistake may be mended.
 const REMEMBER_FAILURE: Duration = Duration::from_secs(300);
+/// A domain that takes longer to answer has said nothing: a client waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// An address longer than this is no address.
 const LONGEST_URL: usize = 1_000;
 
@@ -105,7 +107,10 @@ impl Locator {
     async fn ask(&self, server: &str) -> Option<Arc<str>> {
         let url = format!("https://{server}/.well-known/matrix/client");
         let request = Request { body: None, url, token: None, is_trusted: false };
-        let reply = self.web.request(request).await.ok().filter(|reply| reply.status == 200)?;
+        let reply = tokio::time::timeout(PATIENCE, self.web.request(request)).await.ok()?.ok()?;
+        if reply.status != 200 {
+            return None;
+        }
         let well_known: WellKnown = serde_json::from_slice(&reply.body).ok()?;
         self.address(&well_known.homeserver.base_url)
     }
@@ -195,6 +200,22 @@ mod tests {
             locator.locate(start, &format!("s{server}"), None).await;
         }
         assert_eq!(locator.remembered.lock().unwrap().len(), MOST_REMEMBERED);
+    }
+
+    /// Takes a request, and never answers it.
+    struct Mute;
+
+    impl Web for Mute {
+        fn request(&self, _: Request) -> Replying<'_> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_that_never_answers_has_said_nothing() {
+        let locator = Locator::new(Arc::new(Mute), HashMap::new(), false);
+        let located = locator.locate(now(), "lab.example", Some("https://client.example")).await;
+        assert_eq!(located.as_deref(), Some("https://client.example"));
     }
 
     #[test]
