@@ -49,10 +49,12 @@ impl Voids {
 
     /// Nothing issued to this holder until now is good any more.
     pub fn void(&mut self, holder: Holder, now_ms: u64) {
-        if let Some(known) = self.until.insert(holder.clone(), now_ms) {
+        // A clock that was set back makes nothing good again.
+        let until = self.until.get(&holder).map_or(now_ms, |known| now_ms.max(*known));
+        if let Some(known) = self.until.insert(holder.clone(), until) {
             self.by_time.remove(&(known, holder.clone()));
         }
-        self.by_time.insert((now_ms, holder));
+        self.by_time.insert((until, holder));
         let old = self.old(now_ms);
         while let Some((at, _)) = self.by_time.first() {
             let is_old = *at < old;
@@ -106,7 +108,7 @@ impl Voids {
         floor: u64,
     ) -> rusqlite::Result<()> {
         let mut insert = file.prepare_cached(
-            "INSERT INTO rooms_void VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = ?3",
+            "INSERT INTO rooms_void VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = max(until_ms, ?3)",
         )?;
         for Holder { room_id, user } in holders {
             insert.execute(params![room_id, user.as_str(), as_row(now_ms)])?;
@@ -145,6 +147,20 @@ mod tests {
         assert!(!voids.is_void(&holder("dana"), NOON + 1) && !voids.is_void(&holder("eve"), NOON));
         voids.void(holder("dana"), NOON + 5);
         assert!(voids.is_void(&holder("dana"), NOON + 5) && !voids.is_void(&holder("dana"), NOON + 6));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_token_good_again() {
+        let mut file = rusqlite::Connection::open_in_memory().unwrap();
+        file.execute_batch(TABLES.steps[0]).unwrap();
+        let file = file.transaction().unwrap();
+        let mut voids = Voids::new(HOUR);
+        for now in [NOON, NOON - 60_000] {
+            voids.void(holder("dana"), now);
+            Voids::keep(&file, &[holder("dana")], now, 0, 0).unwrap();
+        }
+        assert!(voids.is_void(&holder("dana"), NOON) && voids.by_time.len() == 1);
+        assert!(Voids::load(&file, HOUR, NOON).unwrap().is_void(&holder("dana"), NOON));
     }
 
     #[test]
