@@ -76,6 +76,16 @@ struct State {
     seats: Seats,
 }
 
+impl State {
+    fn presence(&mut self, room_id: &str, user: &UserId) -> Option<Presence> {
+        let presence = self.memberships.presence(now(), room_id, user)?;
+        // A room that nobody of the homeserver is in any more is not visible, but who was seen to leave is not in it.
+        let holder = || Holder { room_id: room_id.to_owned(), user: user.clone() };
+        let is_gone = presence == Presence::NotVisible && self.voids.has_left(&holder());
+        Some(if is_gone { Presence::NotJoined } else { presence })
+    }
+}
+
 impl Door {
     /// Who is to be sent away comes out of the receiver. Their tokens are void by then. Tokens are good for `validity`.
     pub async fn open(
@@ -107,7 +117,7 @@ impl Door {
     }
 
     fn known(&self, room_id: &str, user: &UserId) -> Option<Presence> {
-        self.state().memberships.presence(now(), room_id, user)
+        self.state().presence(room_id, user)
     }
 
     async fn ask(&self, room_id: &str, user: &UserId) -> Result<Presence, MembersError> {
@@ -117,7 +127,7 @@ impl Door {
         let members = self.members.members(room_id).await?;
         let mut state = self.state();
         state.memberships.finish(now(), look_up, members);
-        let presence = state.memberships.presence(now(), room_id, user);
+        let presence = state.presence(room_id, user);
         presence.ok_or_else(|| MembersError::Failed("the room changes too fast".to_owned()))
     }
 
@@ -297,6 +307,20 @@ mod tests {
         assert_eq!(door.admit(&holder("dana"), later).await, Ok(()), "what is known need not be asked");
         let other = Holder { room_id: "!s".to_owned(), ..holder("dana") };
         assert_eq!(door.admit(&other, later).await, Err(Barred::Unknown));
+    }
+
+    #[tokio::test]
+    async fn who_was_the_last_that_made_a_room_visible_does_not_come_back_as_a_stranger() {
+        let (door, _removed, _, store) = door().await;
+        let last = RoomUpdate { room_id: "!hidden".to_owned(), ..gone("dana") };
+        door.take(vec![last], None).await.unwrap();
+        let (again, _) = Door::open(store, Arc::<Homeserver>::default(), HOUR).await.unwrap();
+        for door in [&*door, &again] {
+            assert_eq!(door.presence("!hidden", &user("dana")).await, Ok(Presence::NotJoined));
+            assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
+            let holder = Holder { room_id: "!hidden".to_owned(), ..holder("dana") };
+            assert_eq!(door.admit(&holder, unix_ms() + 60_000).await, Err(Barred::Void), "a new token");
+        }
     }
 
     #[tokio::test]

@@ -47,6 +47,11 @@ impl Voids {
         issued_ms <= self.floor || self.until.get(holder).is_some_and(|until| issued_ms <= *until)
     }
 
+    /// Whether somebody has left, and not long ago. They may be back.
+    pub fn has_left(&self, holder: &Holder) -> bool {
+        self.until.contains_key(holder)
+    }
+
     /// Nothing issued to this holder until now is good any more.
     pub fn void(&mut self, holder: Holder, now_ms: u64) {
         // A clock that was set back makes nothing good again.
