@@ -86,7 +86,7 @@ async function people(homeserver, file) {
   } catch {
     const users = [];
     for (const name of PEOPLE) users.push(await User.register(homeserver, name.toLowerCase(), name));
-    fs.writeFileSync(file, JSON.stringify(users.map(({ id, device, token, name }) => ({ id, device, token, name }))), { mode: 0o600 });
+    fs.writeFileSync(file, JSON.stringify(users.map(({ id, device, token, password, name }) => ({ id, device, token, password, name }))), { mode: 0o600 });
     return users;
   }
 }
