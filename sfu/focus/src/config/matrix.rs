@@ -43,11 +43,6 @@ pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
         return wrong("matrix.homeserver_url", url, "that is no URL of a server", remedy);
     }
     check_rooms(matrix)?;
-    if matrix.leaves.token_file.is_some() && matrix.homeserver_url.is_none() {
-        let problem = "the token of matrix.leaves.token_file is shown at this address alone";
-        let remedy = "write where the client-server API is: homeserver_url = \"http://127.0.0.1:8008\"";
-        return wrong("matrix.homeserver_url", "(none)", problem, remedy);
-    }
     check_servers("matrix.creators", &matrix.creators)?;
     check_servers("matrix.publishers", &matrix.publishers)?;
     check_number("matrix.token_seconds", matrix.token_seconds, TOKEN_SECONDS, "3600 is customary")?;

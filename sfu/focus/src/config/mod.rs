@@ -158,7 +158,6 @@ mod tests {
             (matrix("membership = \"members\""), "matrix.membership", "when-visible"),
             (matrix("membership = \"require\""), "matrix.membership = require", "weir appservice generate"),
             (matrix("appservice.registration = \"x\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
-            (matrix("leaves.token_file = \"x\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
             (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
             (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
             (

@@ -142,12 +142,11 @@ pub struct Appservice {
 #[serde(default, deny_unknown_fields)]
 pub struct Leaves {
     pub delegation: bool,
-    pub token_file: Option<PathBuf>,
 }
 
 impl Default for Leaves {
     fn default() -> Self {
-        Self { delegation: true, token_file: None }
+        Self { delegation: true }
     }
 }
 
@@ -291,7 +290,6 @@ impl Config {
                 homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
                 appservice: Appservice { registration: Some("appservice.yaml".into()) },
                 openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
-                leaves: Leaves { token_file: Some("token".into()), ..Leaves::default() },
                 ..Matrix::default()
             },
             room: Room { auto_create: Some(true), ..Room::default() },

@@ -1,21 +1,21 @@
 //! Delegated leaves: told by rooms who comes and goes.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use rand::Rng;
 use weir_livekit::supervision::{Bearer, LeaveReason, Observer, ParticipantEvent};
+use weir_matrix::appservice::Registration;
 use weir_matrix::leaves::{Delegations, GuardedWeb, Locator, Presence, Web};
 use weir_matrix::openid::OpenId;
 use weir_matrix::store::Store;
 
-use super::wrong;
-use crate::config::{ConfigError, Matrix};
+use crate::config::Matrix;
 
 /// Takes up what was kept; nothing if clients are to keep their leaves alive themselves.
 pub async fn start(
     matrix: &Matrix,
+    registration: Option<&Registration>,
     openid: &OpenId,
     store: &Store,
     registry: &prometheus::Registry,
@@ -29,30 +29,15 @@ pub async fn start(
     // Where private networks are allowed, homeservers are on machines for trying out, and have no certificates.
     let allows_plain = !matrix.openid.allow_networks.is_empty();
     let locator = Locator::new(Arc::clone(&web), known, allows_plain);
-    let credentials = credentials(matrix)?;
+    let credentials = credentials(matrix, registration);
     let delegations = Delegations::start(store.clone(), web, locator, credentials, registry, seed()).await?;
     Ok(Some(delegations))
 }
 
-fn credentials(matrix: &Matrix) -> Result<HashMap<String, String>, ConfigError> {
-    let Some(path) = &matrix.leaves.token_file else { return Ok(HashMap::new()) };
-    Ok(HashMap::from([(matrix.server_name.clone(), read_token(path)?)]))
-}
-
-fn read_token(path: &Path) -> Result<String, ConfigError> {
-    const KEY: &str = "matrix.leaves.token_file";
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
-        key: KEY,
-        path: path.to_owned(),
-        error,
-        remedy: "name a file that exists and that weir may read, or leave the key out",
-    })?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let remedy = "write the as_token of the application service's registration into it, and nothing else";
-        return Err(wrong(KEY, &path.display().to_string(), "it holds no token", remedy));
-    }
-    Ok(token.to_owned())
+/// An application service may act for the users of its namespace, and ours has all of the homeserver's.
+fn credentials(matrix: &Matrix, registration: Option<&Registration>) -> HashMap<String, String> {
+    let own = |registration: &Registration| (matrix.server_name.clone(), registration.as_token.clone());
+    registration.map(own).into_iter().collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that waits are spread by")]
@@ -87,6 +72,8 @@ fn presence(event: ParticipantEvent) -> Option<Presence> {
 
 #[cfg(test)]
 mod tests {
+    use weir_matrix::names::ServerName;
+
     use super::*;
 
     #[test]
@@ -102,14 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_one_word() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        std::fs::write(&path, "secret\n").unwrap();
-        assert_eq!(read_token(&path).unwrap(), "secret");
-        std::fs::write(&path, "as_token: secret\n").unwrap();
-        let error = read_token(&path).unwrap_err().to_string();
-        assert!(error.contains("as_token") && !error.contains("secret"), "{error}");
-        assert!(read_token(&directory.path().join("none")).is_err());
+    fn the_own_homeserver_is_shown_what_it_registered_and_others_nothing() {
+        let matrix = Matrix { server_name: "lab.example".to_owned(), ..Matrix::default() };
+        let server = ServerName::parse("lab.example").unwrap();
+        let registration =
+            Registration::new(&server, "http://127.0.0.1:1", ["as".to_owned(), "hs".to_owned()]);
+        assert_eq!(
+            credentials(&matrix, Some(&registration)),
+            [("lab.example".to_owned(), "as".to_owned())].into()
+        );
+        assert!(credentials(&matrix, None).is_empty());
     }
 }

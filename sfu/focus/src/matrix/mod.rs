@@ -69,8 +69,9 @@ pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::
     })?;
     let openid = OpenId::new(openid_config(matrix, &own)?, dns)?;
     let store = open_store(&matrix.state_directory)?;
-    let leaves = leaves::start(matrix, &openid, &store, registry).await?;
-    let rooms = Rooms::open(matrix, &store).await?;
+    let registration = rooms::registration(matrix)?;
+    let leaves = leaves::start(matrix, registration.as_ref(), &openid, &store, registry).await?;
+    let rooms = Rooms::open(matrix, registration.as_ref(), &store).await?;
     Ok(Some(Foundation { own, openid, leaves, rooms }))
 }
 

@@ -32,9 +32,12 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    pub async fn open(matrix: &Matrix, store: &Store) -> anyhow::Result<Self> {
-        let registration = matrix.appservice.registration.as_deref().map(read_registration).transpose()?;
-        let homeserver = match &registration {
+    pub async fn open(
+        matrix: &Matrix,
+        registration: Option<&Registration>,
+        store: &Store,
+    ) -> anyhow::Result<Self> {
+        let homeserver = match registration {
             Some(registration) => Some(homeserver(matrix, registration)?),
             None => None,
         };
@@ -45,7 +48,7 @@ impl Rooms {
         let validity = Duration::from_secs(matrix.token_seconds.into());
         let (door, removed) = Door::open(store.clone(), members, validity).await?;
         let door = Arc::new(door);
-        let transactions = match &registration {
+        let transactions = match registration {
             Some(registration) => {
                 Some(Transactions::open(store, Arc::clone(&door), &registration.hs_token).await?)
             }
@@ -78,6 +81,11 @@ fn rule(matrix: &Matrix) -> RoomRule {
         Membership::WhenVisible => RoomRule::WhenVisible,
         Membership::Off => RoomRule::Off,
     }
+}
+
+/// The one that the configuration names.
+pub fn registration(matrix: &Matrix) -> Result<Option<Registration>, ConfigError> {
+    matrix.appservice.registration.as_deref().map(read_registration).transpose()
 }
 
 fn read_registration(path: &std::path::Path) -> Result<Registration, ConfigError> {
