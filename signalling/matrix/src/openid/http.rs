@@ -24,6 +24,9 @@ use crate::names::Host;
 
 /// Until a connection stands, TLS included. A server may have several addresses, and each gets this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections that are tried for one request. A stranger's zone says where to: the product of its services and their
+/// addresses would make each request many knocks at somebody else's door.
+const MAX_ATTEMPTS: usize = 8;
 /// Bytes of a response's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Header lines of a response.
@@ -106,13 +109,17 @@ impl Http {
         path: &str,
         most: usize,
     ) -> Result<Answer, HttpError> {
-        let mut failure = HttpError::NoAddress;
+        let (mut failure, mut attempts) = (HttpError::NoAddress, 0);
         for target in targets {
             for address in self.addresses(&target.host).await {
                 if !self.reach.permits(address) {
                     failure = HttpError::AddressNotAllowed;
                     continue;
                 }
+                if attempts == MAX_ATTEMPTS {
+                    return Err(failure);
+                }
+                attempts += 1;
                 match self.connect_tls(SocketAddr::new(address, target.port), identity).await {
                     Ok(stream) => return exchange(stream, get_request(host, path)?, most).await,
                     Err(error) => failure = error,

@@ -104,6 +104,24 @@ async fn services_are_tried_best_first_and_must_be_certified_for_the_name() {
 }
 
 #[tokio::test]
+async fn whoever_lists_many_places_has_few_of_them_knocked_at() {
+    let authority = Authority::new();
+    let victim = Homeserver::start(&authority, &["victim.example"], vouching(None)).await;
+    let mut zone = Zone::default();
+    for n in 0..8 {
+        let target = format!("t{n}.example");
+        zone = zone.service("_matrix-fed._tcp.lab.example", (n, 0, victim.at.port(), &target));
+        for _ in 0..8 {
+            zone = zone.address(&target, LOOPBACK);
+        }
+    }
+    let ports = Ports { https: 1, federation: 1 };
+    let openid = client(OpenIdConfig { ports, ..authority.config() }, zone).await;
+    assert_eq!(openid.user(&lab(), "token").await, Err(HttpError::Certificate.into()));
+    assert_eq!(victim.connections(), 8);
+}
+
+#[tokio::test]
 async fn a_delegated_name_without_a_port_may_have_services_of_its_own() {
     let authority = Authority::new();
     let server = Homeserver::start(&authority, &["hs.example"], vouching(None)).await;
