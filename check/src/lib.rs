@@ -56,6 +56,20 @@ impl Verdict {
     fn failed(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Failed { problem: problem.into(), remedy: remedy.into() }
     }
+
+    /// Without what steers a terminal: much of it is in the words of whoever answered.
+    fn printable(self) -> Self {
+        let plain = |text: String| text.replace(char::is_control, "\u{fffd}");
+        match self {
+            Self::Passed { detail, remarks } => {
+                Self::Passed { detail: plain(detail), remarks: remarks.into_iter().map(plain).collect() }
+            }
+            Self::Failed { problem, remedy } => {
+                Self::Failed { problem: plain(problem), remedy: plain(remedy) }
+            }
+            Self::Unknown { why } => Self::Unknown { why: plain(why) },
+        }
+    }
 }
 
 /// What the hops so far have found for those to come.
@@ -106,7 +120,7 @@ pub async fn walk(options: Options, web: Web, mut tell: impl FnMut(&Hop, &Verdic
     };
     let mut failed = None;
     for hop in &HOPS {
-        let verdict = (hop.step)(&mut walk).await;
+        let verdict = (hop.step)(&mut walk).await.printable();
         tell(hop, &verdict);
         failed = matches!(verdict, Verdict::Failed { .. }).then_some(hop);
         if !matches!(verdict, Verdict::Passed { .. }) {
@@ -117,4 +131,17 @@ pub async fn walk(options: Options, web: Web, mut tell: impl FnMut(&Hop, &Verdic
         session.leave().await;
     }
     failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_does_not_write_on_the_operators_terminal() {
+        let clear = "\u{1b}[2J\u{9b}2Jü\r\n";
+        let plain = "\u{fffd}[2J\u{fffd}2Jü\u{fffd}\u{fffd}";
+        assert_eq!(Verdict::failed(clear, "wait").printable(), Verdict::failed(plain, "wait"));
+        assert_eq!(Verdict::passed(clear).printable(), Verdict::passed(plain));
+    }
 }
