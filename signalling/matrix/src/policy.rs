@@ -25,9 +25,18 @@ pub struct Grants {
     pub publish: bool,
 }
 
-/// Decides. `None` is a refusal: the client learns that it may not join, and nothing about the room.
+/// Why somebody gets no rights. Clients learn nothing about the room from either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// By what is known of the room.
+    NotAllowed,
+    /// It cannot be said now, so that it makes sense to ask again.
+    Undecided,
+}
+
+/// Decides.
 pub trait Policy: Send + Sync + 'static {
-    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Option<Grants>>;
+    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Result<Grants, Denied>>;
 }
 
 /// Servers whose users have a right.
@@ -63,8 +72,8 @@ impl ByServer {
 }
 
 impl Policy for ByServer {
-    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Option<Grants>> {
-        Box::pin(std::future::ready(Some(self.grants(&asker.user))))
+    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Result<Grants, Denied>> {
+        Box::pin(std::future::ready(Ok(self.grants(&asker.user))))
     }
 }
 
@@ -87,7 +96,7 @@ pub struct ByRoom {
 }
 
 impl Policy for ByRoom {
-    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Option<Grants>> {
+    fn decide<'a>(&'a self, asker: &'a Asker) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
             let may_join = match self.rule {
                 RoomRule::Off => true,
@@ -97,11 +106,11 @@ impl Policy for ByRoom {
                     Ok(Presence::NotVisible) => rule == RoomRule::WhenVisible,
                     Err(error) => {
                         tracing::warn!(%error, "no token is given, since the room's members are not known");
-                        false
+                        return Err(Denied::Undecided);
                     }
                 },
             };
-            may_join.then(|| self.servers.grants(&asker.user))
+            may_join.then(|| self.servers.grants(&asker.user)).ok_or(Denied::NotAllowed)
         })
     }
 }
@@ -145,12 +154,16 @@ mod tests {
             ("!hidden", "@dana:lab.example", &[WhenVisible, Off]),
             ("!broken", "@dana:lab.example", &[Off]),
         ] {
+            let denied = if room_id == "!broken" { Denied::Undecided } else { Denied::NotAllowed };
             for rule in [Require, WhenVisible, Off] {
                 let servers = ByServer { creators: Servers::All, publishers: Servers::Listed(Vec::new()) };
                 let policy = ByRoom { rule, servers, door: Arc::clone(&door) };
                 let user = UserId::parse(user).unwrap();
                 let asker = Asker { user, room_id: room_id.to_owned(), slot_id: "s".to_owned() };
-                let expected = let_in.contains(&rule).then_some(Grants { create: true, publish: false });
+                let expected = match let_in.contains(&rule) {
+                    true => Ok(Grants { create: true, publish: false }),
+                    false => Err(denied),
+                };
                 assert_eq!(policy.decide(&asker).await, expected, "{room_id} {rule:?} {asker:?}");
             }
         }

@@ -196,10 +196,10 @@ impl Service {
         let identity = request.member.identity(&user);
         let asker = Asker { user, room_id: request.room_id.clone(), slot_id: request.slot_id.clone() };
         match self.parts.policy.decide(&asker).await {
-            Some(grants) => Ok(Admission { asker, conference, identity, grants }),
-            None => {
-                tracing::info!(user = ?asker.user, "the policy grants nothing");
-                Err(Refusal::Forbidden)
+            Ok(grants) => Ok(Admission { asker, conference, identity, grants }),
+            Err(denied) => {
+                tracing::info!(user = ?asker.user, ?denied, "the policy grants nothing");
+                Err(Refusal::from(denied))
             }
         }
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::openid::OpenIdError;
+use crate::policy::Denied;
 use crate::request::BadRequest;
 
 /// When to try again, after a refusal for want of places.
@@ -37,6 +38,8 @@ pub enum Refusal {
     NotTheClaimed,
     #[error("you may not join this call")]
     Forbidden,
+    #[error("it cannot be said now whether you may join this call: try again")]
+    Undecided,
     #[error("too many requests")]
     Busy,
     #[error("no focus can take this call now")]
@@ -60,7 +63,7 @@ impl Refusal {
             Self::NotVerified | Self::NotTheClaimed => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
             Self::Busy => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
-            Self::NoFocus => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            Self::Undecided | Self::NoFocus => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
         }
     }
@@ -75,7 +78,7 @@ impl Refusal {
             Self::NotVerified | Self::NotTheClaimed => "unauthorised",
             Self::Forbidden => "forbidden",
             Self::Busy => "busy",
-            Self::NoFocus | Self::Internal => "failed",
+            Self::Undecided | Self::NoFocus | Self::Internal => "failed",
         }
     }
 }
@@ -90,6 +93,15 @@ impl From<OpenIdError> for Refusal {
             | OpenIdError::Failed
             | OpenIdError::Malformed
             | OpenIdError::ForeignUser => Self::NotVerified,
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NotAllowed => Self::Forbidden,
+            Denied::Undecided => Self::Undecided,
         }
     }
 }
