@@ -71,7 +71,7 @@ pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::
     let store = open_store(&matrix.state_directory)?;
     let registration = rooms::registration(matrix)?;
     let leaves = leaves::start(matrix, registration.as_ref(), &openid, &store, registry).await?;
-    let rooms = Rooms::open(matrix, registration.as_ref(), &store).await?;
+    let rooms = Rooms::open(matrix, registration.as_ref(), &openid, &store).await?;
     Ok(Some(Foundation { own, openid, leaves, rooms }))
 }
 

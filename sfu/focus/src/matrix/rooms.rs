@@ -11,11 +11,12 @@ use weir_livekit::supervision::{
 };
 use weir_matrix::appservice::{Homeserver, Registration, Transactions};
 use weir_matrix::names::shortened;
+use weir_matrix::openid::OpenId;
 use weir_matrix::policy::RoomRule;
 use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, Seat};
 use weir_matrix::store::Store;
 
-use super::{not_a_url, read_authorities, wrong};
+use super::{not_a_url, wrong};
 use crate::config::{ConfigError, Matrix, Membership};
 
 /// Between two pings of the homeserver. If it could not reach us, it waits longer each time before it tries again, up to
@@ -35,10 +36,11 @@ impl Rooms {
     pub async fn open(
         matrix: &Matrix,
         registration: Option<&Registration>,
+        openid: &OpenId,
         store: &Store,
     ) -> anyhow::Result<Self> {
         let homeserver = match registration {
-            Some(registration) => Some(homeserver(matrix, registration)?),
+            Some(registration) => Some(homeserver(matrix, openid, registration)?),
             None => None,
         };
         let members: Arc<dyn Members> = match &homeserver {
@@ -95,13 +97,13 @@ fn read_registration(path: &std::path::Path) -> Result<Registration, ConfigError
     })
 }
 
-fn homeserver(matrix: &Matrix, registration: &Registration) -> Result<Homeserver, ConfigError> {
-    let authorities = match &matrix.openid.authorities_file {
-        Some(path) => read_authorities(path)?,
-        None => Vec::new(),
-    };
+fn homeserver(
+    matrix: &Matrix,
+    openid: &OpenId,
+    registration: &Registration,
+) -> Result<Homeserver, ConfigError> {
     let url = matrix.homeserver_url.as_deref().unwrap_or_default();
-    Homeserver::new(url, authorities, registration).map_err(|_| not_a_url(url))
+    Homeserver::new(openid, registration).ok_or_else(|| not_a_url(url))
 }
 
 /// The rooms' view of the door: what a token's holder is, it says itself.

@@ -1,26 +1,17 @@
 //! What the application service asks its homeserver.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Limited};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName as TlsName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::Registration;
 use crate::names::UserId;
+use crate::openid::{Home, Http, OpenId};
 use crate::rooms::{Members, MembersError};
 
 /// Until an answer is there. A homeserver reads the members of a large room from its disk.
@@ -28,27 +19,11 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Bytes of an answer: 150 for each member with a name and a picture, and rooms have 100,000.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why an address cannot be that of a homeserver.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum HomeserverError {
-    #[error("it is no URL that begins with http:// or https://")]
-    Scheme,
-    #[error("it names no host")]
-    Host,
-    #[error("TLS cannot be used: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 /// A homeserver, as its application service sees it.
 #[derive(Clone)]
 pub struct Homeserver {
-    tls: Option<TlsConnector>,
-    host: String,
-    port: u16,
-    /// As the `Host` header says.
-    authority: String,
-    /// What stands before `/_matrix`.
-    prefix: String,
+    http: Http,
+    home: Home,
     authorization: String,
     id: String,
 }
@@ -59,25 +34,11 @@ struct JoinedMembers {
 }
 
 impl Homeserver {
-    /// `url` is where its client-server API is served. `authorities` are trusted there beside the public ones.
-    pub fn new(
-        url: &str,
-        authorities: Vec<CertificateDer<'static>>,
-        registration: &Registration,
-    ) -> Result<Self, HomeserverError> {
-        let url: Uri = url.parse().map_err(|_| HomeserverError::Scheme)?;
-        let (tls, standard_port) = match url.scheme_str() {
-            Some("https") => (Some(connector(authorities)?), 443),
-            Some("http") => (None, 80),
-            _ => return Err(HomeserverError::Scheme),
-        };
-        let authority = url.authority().ok_or(HomeserverError::Host)?;
-        Ok(Self {
-            tls,
-            host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(standard_port),
-            authority: authority.as_str().to_owned(),
-            prefix: url.path().trim_end_matches('/').to_owned(),
+    /// Where `openid` asks it as well; `None` if that has no address for it.
+    pub fn new(openid: &OpenId, registration: &Registration) -> Option<Self> {
+        Some(Self {
+            http: openid.http(),
+            home: openid.home()?.clone(),
             authorization: format!("Bearer {}", registration.as_token),
             id: registration.id.clone(),
         })
@@ -96,43 +57,16 @@ impl Homeserver {
         path: &str,
         body: &'static str,
     ) -> Result<(StatusCode, Bytes), MembersError> {
-        let asking = async {
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
-            match &self.tls {
-                None => self.exchange(stream, method, path, body).await,
-                Some(tls) => {
-                    let name = TlsName::try_from(self.host.clone()).map_err(failed)?;
-                    let stream = tls.connect(name, stream).await.map_err(failed)?;
-                    self.exchange(stream, method, path, body).await
-                }
-            }
-        };
-        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or(Err(MembersError::TooLate))
-    }
-
-    async fn exchange(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        method: Method,
-        path: &str,
-        body: &'static str,
-    ) -> Result<(StatusCode, Bytes), MembersError> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        let mut connections = JoinSet::new(); // ends with this question
-        connections.spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.prefix))
-            .header(header::HOST, &self.authority)
+        let request = self
+            .home
+            .request(method, path)
             .header(header::AUTHORIZATION, &self.authorization)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONNECTION, "close")
             .body(Body::from(body))
             .map_err(failed)?;
-        let (parts, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-        Ok((parts.status, body.map_err(|error| MembersError::Failed(error.to_string()))?.to_bytes()))
+        let asking = self.home.send(&self.http, request, MAX_ANSWER_BYTES);
+        let answer = tokio::time::timeout(TIMEOUT, asking).await.map_err(|_| MembersError::TooLate)?;
+        answer.map(|answer| (answer.status, answer.body)).map_err(failed)
     }
 }
 
@@ -161,18 +95,6 @@ impl Members for Homeserver {
 fn read_members(body: &[u8]) -> serde_json::Result<HashSet<UserId>> {
     let JoinedMembers { joined } = serde_json::from_slice(body)?;
     Ok(joined.keys().filter_map(|id| UserId::parse(id)).collect())
-}
-
-fn connector(authorities: Vec<CertificateDer<'static>>) -> Result<TlsConnector, rustls::Error> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for authority in authorities {
-        roots.add(authority)?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn failed(error: impl std::fmt::Display) -> MembersError {
@@ -207,18 +129,21 @@ mod tests {
 
     use super::*;
     use crate::names::ServerName;
+    use crate::openid::{Dns, OpenIdConfig};
 
-    fn at(url: &str) -> Result<Homeserver, HomeserverError> {
+    fn at(url: &str) -> Homeserver {
         let server = ServerName::parse("lab.example").unwrap();
         let registration =
             Registration::new(&server, "http://127.0.0.1:1", ["as token".to_owned(), String::new()]);
-        Homeserver::new(url, Vec::new(), &registration)
+        let config = OpenIdConfig { home: Home::new(server, url), ..OpenIdConfig::default() };
+        let openid = OpenId::new(config, Dns::system().unwrap()).unwrap();
+        Homeserver::new(&openid, &registration).unwrap()
     }
 
     /// Answers one request, and says what it was asked.
     async fn answering(answer: &'static str) -> (Homeserver, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let homeserver = at(&format!("http://{}/hs/", listener.local_addr().unwrap())).unwrap();
+        let homeserver = at(&format!("http://{}/hs/", listener.local_addr().unwrap()));
         let asked = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
@@ -229,21 +154,6 @@ mod tests {
             String::from_utf8(head).unwrap()
         });
         (homeserver, asked)
-    }
-
-    #[test]
-    fn an_address_says_how_and_whom_to_ask() {
-        let of = |url| at(url).map(|server| (server.host, server.port, server.prefix, server.tls.is_some()));
-        assert_eq!(of("http://127.0.0.1:8008"), Ok(("127.0.0.1".to_owned(), 8008, String::new(), false)));
-        assert_eq!(of("https://[::1]/x/"), Ok(("::1".to_owned(), 443, "/x".to_owned(), true)));
-        for (url, error) in [
-            ("ftp://x", HomeserverError::Scheme),
-            ("x", HomeserverError::Scheme),
-            ("", HomeserverError::Scheme),
-            ("http:///x", HomeserverError::Scheme),
-        ] {
-            assert_eq!(of(url), Err(error), "{url}");
-        }
     }
 
     #[tokio::test]
@@ -275,7 +185,7 @@ mod tests {
         }
         let (homeserver, _asked) = answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{").await;
         assert!(homeserver.members("!r").await.is_err());
-        let nowhere = at("http://127.0.0.1:1").unwrap();
+        let nowhere = at("http://127.0.0.1:1");
         assert!(matches!(nowhere.ping().await, Err(MembersError::Failed(_))));
     }
 }

@@ -8,6 +8,6 @@ mod homeserver;
 mod registration;
 mod transactions;
 
-pub use homeserver::{Homeserver, HomeserverError};
+pub use homeserver::Homeserver;
 pub use registration::{Registration, RegistrationError};
 pub use transactions::{TABLES, Transactions};

@@ -129,19 +129,6 @@ impl Http {
         Err(failure)
     }
 
-    /// Asks a place that the operator has named, so whatever its address, and without TLS if so named.
-    pub async fn ask_home(
-        &self,
-        target: &Target,
-        is_tls: bool,
-        host: &str,
-        path: &str,
-        most: usize,
-    ) -> Result<Answer, HttpError> {
-        let request = get_request(host, path)?;
-        self.send(target, Guard { is_tls, is_trusted: true }, request, most).await
-    }
-
     /// Sends a request to one place, to the first of its addresses that a connection can be made to.
     pub async fn send(
         &self,

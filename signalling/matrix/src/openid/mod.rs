@@ -15,7 +15,8 @@ mod route;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{StatusCode, Uri};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, Uri, header, request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -23,8 +24,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::names::{ServerName, UserId};
 use cache::Vouched;
-use http::Answer;
-pub(crate) use http::{Guard, Http, Target};
+pub(crate) use http::{Answer, Guard, Http, Target};
 use limits::Limits;
 use route::Routes;
 
@@ -103,6 +103,22 @@ impl Home {
             base: uri.path().trim_end_matches('/').to_owned(),
         })
     }
+
+    /// The beginning of a request to it.
+    pub(crate) fn request(&self, method: Method, path: &str) -> request::Builder {
+        let uri = format!("{}{path}", self.base);
+        Request::builder().method(method).uri(uri).header(header::HOST, &self.host)
+    }
+
+    /// Sends one to it, whatever its address, since the operator has named it; and without TLS if so named.
+    pub(crate) async fn send(
+        &self,
+        http: &Http,
+        request: Request<Body>,
+        most: usize,
+    ) -> Result<Answer, HttpError> {
+        http.send(&self.target, Guard { is_tls: self.is_tls, is_trusted: true }, request, most).await
+    }
 }
 
 /// Certificates in a file as operators have it (PEM); none is an error as well.
@@ -161,6 +177,11 @@ impl OpenId {
         self.http.clone()
     }
 
+    /// The homeserver that is asked at an address of its own.
+    pub(crate) fn home(&self) -> Option<&Home> {
+        self.config.home.as_ref()
+    }
+
     /// Whose token it is.
     pub async fn user(&self, server: &ServerName, token: &str) -> Result<UserId, OpenIdError> {
         if let Some(user) = self.vouched.get(server, token, now()) {
@@ -187,8 +208,8 @@ impl OpenId {
         let path = format!("{USER_INFO}{}", utf8_percent_encode(token, NON_ALPHANUMERIC));
         match home {
             Some(home) => {
-                let path = format!("{}{path}", home.base);
-                self.http.ask_home(&home.target, home.is_tls, &home.host, &path, MAX_ANSWER_BYTES).await
+                let request = home.request(Method::GET, &path).body(Body::empty());
+                home.send(&self.http, request.map_err(|_| HttpError::Broken)?, MAX_ANSWER_BYTES).await
             }
             None => {
                 let route = self.routes.find(server).await;
