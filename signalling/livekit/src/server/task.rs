@@ -1,7 +1,8 @@
 //! One room's task: takes what comes for it, and carries out what it says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use super::{Input, Join, RoomHandle, Server, now, outbox};
 use crate::ids::ConnectionId;
 use crate::plane::Link;
 use crate::room::{JoinError, Output, Room, RoomCounters};
-use crate::supervision::{Bearer, EvictionReason, ParticipantEvent, Supervision};
+use crate::supervision::{Bearer, EvictionReason, LeaveReason, ParticipantEvent, Supervision};
 
 /// Inputs taken before what they brought about is carried out.
 const BATCH: usize = 64;
@@ -27,6 +28,8 @@ pub(super) struct RoomTask {
     handle: RoomHandle,
     inputs: mpsc::Receiver<Input>,
     clients: HashMap<ConnectionId, outbox::Sender>,
+    /// By identity, those of whom the observer was told that they came, and not yet that they left.
+    present: BTreeMap<String, Arc<Bearer>>,
     counted: RoomCounters,
     gauged: (usize, usize),
 }
@@ -50,6 +53,7 @@ impl RoomTask {
             handle: handle.clone(),
             inputs,
             clients: HashMap::new(),
+            present: BTreeMap::new(),
             counted: RoomCounters::default(),
             gauged: (0, 0),
         }
@@ -57,9 +61,6 @@ impl RoomTask {
 
     pub async fn run(mut self) {
         while self.step().await.is_continue() {}
-        self.inputs.close();
-        self.gauge(0, 0);
-        self.server.forget(&self.name, self.conference, &self.handle.inputs);
     }
 
     async fn step(&mut self) -> ControlFlow<()> {
@@ -85,7 +86,7 @@ impl RoomTask {
                 for _ in 0..BATCH {
                     let Some(input) = next else { break };
                     if self.take(input).is_break() {
-                        self.carry_out().await;
+                        let _ = self.carry_out().await;
                         return ControlFlow::Break(());
                     }
                     next = self.inputs.try_recv().ok();
@@ -93,12 +94,12 @@ impl RoomTask {
                 if let Some(input) = next
                     && self.take(input).is_break()
                 {
-                    self.carry_out().await;
+                    let _ = self.carry_out().await;
                     return ControlFlow::Break(());
                 }
             }
         }
-        self.carry_out().await;
+        self.carry_out().await?;
         if self.room.is_over(now().at) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -145,10 +146,12 @@ impl RoomTask {
         ControlFlow::Continue(())
     }
 
-    async fn carry_out(&mut self) {
-        let mut commands = false;
+    /// Breaks off if the shard is gone: without media there is no room, and whoever comes next finds another.
+    async fn carry_out(&mut self) -> ControlFlow<()> {
+        let (mut commands, mut is_shard_gone) = (false, false);
         while let Some(output) = self.room.poll_output() {
             match output {
+                Output::Command(_) if is_shard_gone => {}
                 Output::Command(command) => {
                     commands = true;
                     if self.link.commands.capacity() == 0 {
@@ -156,14 +159,14 @@ impl RoomTask {
                     }
                     if self.link.commands.send(command).await.is_err() {
                         tracing::error!(room = %self.name, "the shard is gone");
-                        return;
+                        is_shard_gone = true;
                     }
                 }
                 Output::Send { connection, message } => self.send(connection, message),
                 Output::Close { connection } => {
                     self.clients.remove(&connection);
                 }
-                Output::Happened { bearer, event } => self.tell(&bearer, event),
+                Output::Happened { bearer, event } => self.tell(bearer, event),
             }
         }
         if commands {
@@ -173,13 +176,21 @@ impl RoomTask {
         self.server.metrics.count(&self.counted, &counted);
         self.counted = counted;
         self.gauge(self.room.participants(), self.room.tracks());
+        if is_shard_gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn tell(&mut self, bearer: &Bearer, event: ParticipantEvent) {
+    fn tell(&mut self, bearer: Arc<Bearer>, event: ParticipantEvent) {
+        match event {
+            ParticipantEvent::Joined => {
+                drop(self.present.insert(bearer.identity.clone(), Arc::clone(&bearer)))
+            }
+            ParticipantEvent::Left(_) => drop(self.present.remove(&bearer.identity)),
+            ParticipantEvent::Connected | ParticipantEvent::CutOff | ParticipantEvent::Resumed => {}
+        }
         let Supervision { gate, observer } = &self.server.supervision;
-        observer.observe(bearer, event);
+        observer.observe(&bearer, event);
         // Whoever voided the token since the join was let in looked for its bearer too early to find it.
-        if event == ParticipantEvent::Joined && gate.is_void(bearer) {
+        if event == ParticipantEvent::Joined && gate.is_void(&bearer) {
             self.room.evict(now(), &bearer.identity, EvictionReason::ParticipantRemoved);
         }
     }
@@ -201,5 +212,26 @@ impl RoomTask {
         metrics.participants.add(participants as i64 - self.gauged.0 as i64);
         metrics.tracks.add(tracks as i64 - self.gauged.1 as i64);
         self.gauged = (participants, tracks);
+    }
+}
+
+/// However a room ends, also by a panic or without its shard, whoever was in it has left, and it is forgotten.
+impl Drop for RoomTask {
+    fn drop(&mut self) {
+        let reason = match self.server.closing.load(Ordering::SeqCst) {
+            true => LeaveReason::ShutDown,
+            false => LeaveReason::StartsOver, // as they are told when they come back and find no room
+        };
+        for bearer in std::mem::take(&mut self.present).into_values() {
+            let observer = &self.server.supervision.observer;
+            let tell = || observer.observe(&bearer, ParticipantEvent::Left(reason));
+            // The observer may be what panicked. A second panic that got out of here would end the focus.
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                tracing::error!(room = %self.name, "the observer was not told of a participant who left");
+            }
+        }
+        self.inputs.close();
+        self.gauge(0, 0);
+        self.server.forget(&self.name, self.conference, &self.handle.inputs);
     }
 }

@@ -11,7 +11,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use weir_livekit::server::serve_connection;
@@ -22,14 +22,23 @@ use weir_units::ids::ConferenceId;
 pub const SECOND: Duration = Duration::from_secs(1);
 const SECRET: &str = "a secret of thirty-two characters";
 
-struct SilentPlane;
+#[derive(Default)]
+struct SilentPlane {
+    /// Told when the shards end.
+    end: Arc<Notify>,
+}
 
 impl Plane for SilentPlane {
     fn open(&self, _conference: ConferenceId) -> Option<Link> {
         let (commands, mut taken) = mpsc::channel(64);
         let (events_in, events) = mpsc::channel(64);
+        let end = Arc::clone(&self.end);
         tokio::spawn(async move {
-            while taken.recv().await.is_some() {}
+            let take_all = async { while taken.recv().await.is_some() {} };
+            tokio::select! {
+                () = take_all => {}
+                () = end.notified() => {}
+            }
             drop(events_in);
         });
         Some(Link {
@@ -48,6 +57,8 @@ impl Plane for SilentPlane {
 pub struct TestServer {
     pub server: Arc<Server>,
     pub registry: prometheus::Registry,
+    /// Told, it ends the shards of the rooms that there are.
+    pub end_of_shards: Arc<Notify>,
 }
 
 /// What came back of a plain request.
@@ -72,8 +83,10 @@ impl TestServer {
         let mut config = ServerConfig { room, ..ServerConfig::default() };
         change(&mut config);
         let registry = prometheus::Registry::new();
-        let server = Server::new(config, Arc::new(SilentPlane), supervision, &registry).unwrap();
-        Self { server, registry }
+        let plane = SilentPlane::default();
+        let end_of_shards = Arc::clone(&plane.end);
+        let server = Server::new(config, Arc::new(plane), supervision, &registry).unwrap();
+        Self { server, registry, end_of_shards }
     }
 
     /// A counter or gauge, its labels' values added up.

@@ -21,6 +21,8 @@ struct Warden {
     is_unsure: AtomicBool,
     /// How often it is asked before the tokens are void after all.
     grace: Option<AtomicUsize>,
+    /// Panics when it is told of anybody who comes.
+    is_broken: AtomicBool,
     seen: Mutex<Vec<(String, ParticipantEvent)>>,
 }
 
@@ -47,6 +49,8 @@ impl Gate for Warden {
 impl Observer for Warden {
     fn observe(&self, bearer: &Bearer, event: ParticipantEvent) {
         self.seen.lock().unwrap().push((bearer.issued_to.clone(), event));
+        let is_broken = event == ParticipantEvent::Joined && self.is_broken.load(Ordering::SeqCst);
+        assert!(!is_broken, "this is the test of what a panic does to a room");
     }
 }
 
@@ -214,4 +218,36 @@ async fn a_room_that_is_closed_tells_everybody_that_it_is_gone_and_may_be_made_a
     assert_eq!(left.count(), 2);
     server.server.close_room("room").await;
     join_with(&server, &issued("alice", NOON)).await;
+}
+
+async fn a_room_that_breaks_is_left_by_all_and_made_anew(break_it: impl AsyncFnOnce(&TestServer, &Warden)) {
+    let (server, warden) = watched(Warden::default());
+    let mut alice = join_with(&server, &issued("alice", NOON)).await;
+    break_it(&server, &warden).await;
+    // Whoever comes has the room notice.
+    let _ = server.open(&format!("/rtc?protocol=17&access_token={}", issued("bob", NOON))).await;
+    while alice.next().await.is_some() {}
+    let gone = ParticipantEvent::Left(LeaveReason::StartsOver);
+    for person in ["the person alice", "the person bob"] {
+        let told: Vec<_> = warden.seen().into_iter().filter(|(who, _)| who == person).collect();
+        let expected = [ParticipantEvent::Joined, gone].map(|event| (person.to_owned(), event));
+        assert_eq!(told, expected);
+    }
+    assert_eq!((server.metric("weir_participants"), server.metric("weir_rooms")), (0.0, 0.0));
+    warden.is_broken.store(false, Ordering::SeqCst);
+    join_with(&server, &issued("alice", NOON)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_room_leaves_nobody_behind_who_is_said_to_be_in_it() {
+    a_room_that_breaks_is_left_by_all_and_made_anew(async |_, warden| {
+        warden.is_broken.store(true, Ordering::SeqCst);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_whose_shard_is_gone_ends_and_leaves_nobody_behind() {
+    a_room_that_breaks_is_left_by_all_and_made_anew(async |server, _| server.end_of_shards.notify_waiters())
+        .await;
 }
