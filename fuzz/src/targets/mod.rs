@@ -15,4 +15,5 @@ pub mod srtp;
 pub mod stun;
 pub mod token;
 pub mod token_request;
+pub mod transaction;
 pub mod transport;

@@ -12,12 +12,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use rusqlite::params;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::names::{MAX_ID_BYTES, UserId, is_sound};
-use crate::rooms::{Cause, Door, Membership, Note, RoomUpdate};
+use super::news::{self, Malformed};
+use crate::names::is_sound;
+use crate::rooms::{Door, Note};
 use crate::store::{Store, StoreError, Tables};
 
 /// Bytes of a transaction. Synapse puts a hundred events into one, of at most 64 KiB each, and what it adds to them.
@@ -118,7 +117,7 @@ impl Transactions {
                 false => Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction breaks off"),
             }
         })?;
-        let updates = parse(&body.to_bytes())?;
+        let updates = news::read(&body.to_bytes())?;
         let mut done = self.done.lock().await;
         if done.contains(&id) {
             return Ok(());
@@ -179,49 +178,15 @@ fn endpoint(path: &str, method: &Method) -> Result<Endpoint, Refusal> {
     Ok(endpoint)
 }
 
-#[derive(Deserialize)]
-struct Transaction {
-    events: Vec<Value>,
-}
-
-/// As much of an event as says who is in a room.
-#[derive(Deserialize)]
-struct MemberEvent {
-    room_id: String,
-    sender: String,
-    state_key: String,
-    content: MemberContent,
-}
-
-#[derive(Deserialize)]
-struct MemberContent {
-    membership: String,
-}
-
-fn parse(body: &[u8]) -> Result<Vec<RoomUpdate>, Refusal> {
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|_| Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction is not JSON"))?;
-    let Transaction { events } = serde_json::from_value(body).map_err(|_| {
-        Refusal(StatusCode::BAD_REQUEST, "M_BAD_JSON", "the transaction has no list of events")
-    })?;
-    let is_member = |event: &Value| event.get("type").and_then(Value::as_str) == Some("m.room.member");
-    // An event that makes no sense would come again and again if it were refused. It is no news.
-    Ok(events.into_iter().filter(is_member).filter_map(update).collect())
-}
-
-fn update(event: Value) -> Option<RoomUpdate> {
-    let event: MemberEvent = serde_json::from_value(event).ok()?;
-    if event.room_id.len() > MAX_ID_BYTES {
-        return None;
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotJson => Self(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction is not JSON"),
+            Malformed::NoEvents => {
+                Self(StatusCode::BAD_REQUEST, "M_BAD_JSON", "the transaction has no list of events")
+            }
+        }
     }
-    let membership = match event.content.membership.as_str() {
-        "join" => Membership::Joined,
-        "leave" if event.sender == event.state_key => Membership::Gone(Cause::Left),
-        "leave" => Membership::Gone(Cause::Kicked),
-        "ban" => Membership::Gone(Cause::Banned),
-        _ => Membership::Gone(Cause::NotYet), // invited, knocking, or what is not invented yet
-    };
-    Some(RoomUpdate { room_id: event.room_id, user: UserId::parse(&event.state_key)?, membership })
 }
 
 #[cfg(test)]

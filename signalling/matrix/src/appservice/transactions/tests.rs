@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::rooms::{Blind, Holder, Removed, Seat};
+use crate::names::UserId;
+use crate::rooms::{Blind, Cause, Holder, Removed, Seat};
 
 const TOKEN: &str = "a token of the homeserver, not short";
 
