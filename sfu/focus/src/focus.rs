@@ -25,6 +25,9 @@ use crate::{addresses, ice_tcp, matrix};
 /// Threads for signalling. Media has its own.
 const CONTROL_THREADS: usize = 2;
 
+/// By then clients of a focus that was restarted are back, or have given up: they try for about as long.
+const SETTLING: Duration = Duration::from_secs(30);
+
 /// Where a started focus listens.
 pub struct Started {
     pub http: SocketAddr,
@@ -210,6 +213,7 @@ fn server_config(config: &Config, keys: Keys) -> ServerConfig {
     });
     ServerConfig {
         auto_create: config.auto_create(),
+        settling: SETTLING,
         room: RoomConfig {
             keys,
             limits: Limits {

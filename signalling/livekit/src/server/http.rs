@@ -107,9 +107,10 @@ impl From<AdmissionError> for Refusal {
             }
             AdmissionError::Refused(JoinError::TooLong) => StatusCode::BAD_REQUEST,
             AdmissionError::NoSuchRoom => StatusCode::NOT_FOUND,
-            AdmissionError::Refused(JoinError::RoomFull) | AdmissionError::Full | AdmissionError::Closing => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            AdmissionError::Refused(JoinError::RoomFull)
+            | AdmissionError::NotYet
+            | AdmissionError::Full
+            | AdmissionError::Closing => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, error.to_string())
     }

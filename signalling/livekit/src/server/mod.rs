@@ -10,7 +10,7 @@ mod websocket;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
 use rand::Rng;
@@ -38,11 +38,14 @@ pub struct ServerConfig {
     pub room: RoomConfig,
     /// Whether joining creates a room. Otherwise only tokens with `roomCreate` do.
     pub auto_create: bool,
+    /// After a start, for this long, whoever may not create a room that is missing is told to try again: those who may
+    /// are on their way back to it, and a client takes "not found" as final.
+    pub settling: Duration,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { room: RoomConfig::default(), auto_create: true }
+        Self { room: RoomConfig::default(), auto_create: true, settling: Duration::ZERO }
     }
 }
 
@@ -50,6 +53,7 @@ impl Default for ServerConfig {
 pub struct Server {
     config: ServerConfig,
     room_config: Arc<RoomConfig>,
+    settled_at: Instant,
     plane: Arc<dyn Plane>,
     supervision: Supervision,
     ids: Arc<IdSource>,
@@ -117,6 +121,8 @@ enum AdmissionError {
     // Clients look for this phrase to tell an unknown room from an unknown path.
     #[error("requested room does not exist")]
     NoSuchRoom,
+    #[error("the focus has just started, and nobody has opened the room yet")]
+    NotYet,
     #[error("the focus takes no more rooms")]
     Full,
     #[error("the focus is shutting down")]
@@ -133,6 +139,7 @@ impl Server {
     ) -> Result<Arc<Self>, prometheus::Error> {
         Ok(Arc::new(Self {
             room_config: Arc::new(config.room.clone()),
+            settled_at: now().at + config.settling,
             config,
             plane,
             supervision,
@@ -199,7 +206,8 @@ impl Server {
         let may_create = self.config.auto_create || claims.video.room_create;
         // A session that is not known here is told to start over, whether or not its room is.
         if !may_create && parameters.resume.is_none() && !self.lock_rooms().contains_key(&claims.video.room) {
-            return Err(AdmissionError::NoSuchRoom);
+            let settles = now().at < self.settled_at;
+            return Err(if settles { AdmissionError::NotYet } else { AdmissionError::NoSuchRoom });
         }
         Ok(())
     }

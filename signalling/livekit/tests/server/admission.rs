@@ -114,6 +114,22 @@ async fn a_room_that_may_not_be_created_is_not_found_by_the_phrase_that_clients_
     assert_eq!(server.get(&target).await.status, 200);
 }
 
+/// After a restart, people of other servers used to be back before those who may open the room, and stayed out.
+#[tokio::test(start_paused = true)]
+async fn a_missing_room_is_worth_another_try_just_after_the_start() {
+    let server = TestServer::with(|config| {
+        config.auto_create = false;
+        config.settling = Duration::from_secs(30);
+    });
+    let query = format!("access_token={}", token("alice", |_| {}));
+    assert_eq!(verdicts(&server, &query).await.0, 503);
+    assert!(server.server.open("room"));
+    assert_eq!(server.get(&format!("/rtc/validate?{query}")).await.status, 200);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let query = format!("access_token={}", token("alice", |claims| claims.video.room = "other".to_owned()));
+    assert_eq!(verdicts(&server, &query).await.0, 404);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_room_opened_ahead_is_found_by_those_who_may_not_create_it_until_nobody_came() {
     let server = TestServer::with(|config| {
