@@ -77,18 +77,22 @@ function mediaAddresses() {
   return [LOOPBACK, ...others.slice(0, 1).map(({ address }) => address)];
 }
 
-// The same two people as the last time, if the homeserver still knows them.
+// The same two people as the last time.
 async function people(homeserver, file) {
-  try {
+  if (fs.existsSync(file)) {
     const users = JSON.parse(fs.readFileSync(file, 'utf8')).map((user) => new User(homeserver, user));
-    for (const user of users) await user.call('GET', '/_matrix/client/v3/account/whoami');
-    return users;
-  } catch {
-    const users = [];
-    for (const name of PEOPLE) users.push(await User.register(homeserver, name.toLowerCase(), name));
-    fs.writeFileSync(file, JSON.stringify(users.map(({ id, device, token, password, name }) => ({ id, device, token, password, name }))), { mode: 0o600 });
+    for (const user of users) {
+      await Promise.all([user.call('GET', '/_matrix/client/v3/account/whoami'), user.watcher()]).catch((error) => {
+        throw new Error(`${user.name} of the last time is not known any more (${error.message}): start over with --fresh`);
+      });
+    }
     return users;
   }
+  const users = [];
+  for (const name of PEOPLE) users.push(await User.register(homeserver, name.toLowerCase(), name));
+  const kept = users.map(({ id, device, token, password, name }) => ({ id, device, token, password, name }));
+  fs.writeFileSync(file, JSON.stringify(kept), { mode: 0o600 });
+  return users;
 }
 
 async function tell(user, room, names) {
@@ -155,4 +159,4 @@ Ctrl-C stops everything.
   await tell(alice, room, new Map(users.map(({ id, name }) => [id, name])));
 }
 
-main().catch((error) => end(1, error.message));
+main().catch((error) => end(1, error.errcode === 'M_USER_IN_USE' ? 'the last start broke off half-way: start over with --fresh' : error.message));
