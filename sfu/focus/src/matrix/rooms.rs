@@ -68,7 +68,7 @@ impl Rooms {
     pub fn start(self, server: &Arc<Server>, inner: Router) -> Router {
         tokio::spawn(send_away(self.removed, Arc::clone(server)));
         if let Some(homeserver) = self.homeserver {
-            tokio::spawn(stay_in_touch(homeserver));
+            tokio::spawn(stay_in_touch(homeserver, self.door));
         }
         match self.transactions {
             Some(transactions) => transactions.in_front_of(inner),
@@ -165,7 +165,7 @@ async fn send_away(mut removed: mpsc::Receiver<Removed>, server: Arc<Server>) {
     }
 }
 
-async fn stay_in_touch(homeserver: Homeserver) {
+async fn stay_in_touch(homeserver: Homeserver, door: Arc<Door>) {
     let mut ticks = tokio::time::interval(PING_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut was_well = None;
@@ -173,6 +173,7 @@ async fn stay_in_touch(homeserver: Homeserver) {
         ticks.tick().await;
         let answer = homeserver.ping().await;
         let is_well = Some(answer.is_ok());
+        door.set_cut_off(answer.is_err());
         match answer {
             _ if is_well == was_well => {}
             Ok(()) => tracing::info!("the homeserver reaches the application service"),

@@ -113,7 +113,16 @@ impl Door {
                 None => self.ask(room_id, user).await,
             }
         };
-        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or(Err(MembersError::TooLate))
+        let asked = tokio::time::timeout(TIMEOUT, asking).await.unwrap_or(Err(MembersError::TooLate));
+        asked.or_else(|error| {
+            let was_joined = self.state().memberships.was_joined(now(), room_id, user);
+            if was_joined { Ok(Presence::Joined) } else { Err(error) }
+        })
+    }
+
+    /// Whether the homeserver is known not to reach us, so that nobody tells us who leaves.
+    pub fn set_cut_off(&self, is_cut_off: bool) {
+        self.state().memberships.set_cut_off(is_cut_off);
     }
 
     fn known(&self, room_id: &str, user: &UserId) -> Option<Presence> {

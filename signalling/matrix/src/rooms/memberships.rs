@@ -15,6 +15,8 @@ const MAX_MEMBERS: usize = 1_000_000;
 /// A refusal is looked up again when it is older than this: news may be missing, but a crowd of strangers must not
 /// become a crowd of questions to the homeserver.
 const REFUSALS_GOOD_FOR: Duration = Duration::from_secs(1);
+/// An assent is looked up again when it is older than this. News follow it, but one that was lost must not count for ever.
+const ASSENTS_GOOD_FOR: Duration = Duration::from_secs(300);
 /// Look-ups that may be under way at a time.
 const MAX_LOOK_UPS: usize = 64;
 
@@ -29,6 +31,8 @@ pub struct Memberships {
     members: usize,
     pending: HashMap<LookUp, Pending>,
     next: u64,
+    /// Whether news are known not to come at present.
+    is_cut_off: bool,
 }
 
 struct Room {
@@ -55,7 +59,7 @@ const MAX_SINCE: usize = 1_000;
 
 impl Default for Memberships {
     fn default() -> Self {
-        Self { rooms: LruCache::unbounded(), members: 0, pending: HashMap::new(), next: 0 }
+        Self { rooms: LruCache::unbounded(), members: 0, pending: HashMap::new(), next: 0, is_cut_off: false }
     }
 }
 
@@ -64,11 +68,27 @@ impl Memberships {
     pub fn presence(&mut self, now: Instant, room_id: &str, user: &UserId) -> Option<Presence> {
         let room = self.rooms.get(room_id)?;
         let is_fresh = now < room.as_of + REFUSALS_GOOD_FOR;
+        let is_followed = !self.is_cut_off && now < room.as_of + ASSENTS_GOOD_FOR;
         match &room.members {
-            Some(members) if members.contains(user) => Some(Presence::Joined),
+            Some(members) if members.contains(user) => (is_fresh || is_followed).then_some(Presence::Joined),
             Some(_) => is_fresh.then_some(Presence::NotJoined),
             None => is_fresh.then_some(Presence::NotVisible),
         }
+    }
+
+    /// Whether somebody was in a room not long ago: good enough where nothing better can be had, so that a homeserver that
+    /// is restarted throws nobody out of a call.
+    pub fn was_joined(&mut self, now: Instant, room_id: &str, user: &UserId) -> bool {
+        self.rooms.get(room_id).is_some_and(|room| {
+            now < room.as_of + ASSENTS_GOOD_FOR
+                && room.members.as_ref().is_some_and(|members| members.contains(user))
+        })
+    }
+
+    /// Whether news come, as far as is known. While they do not, somebody who was kicked would look like a member, so
+    /// what is known is soon looked up again.
+    pub fn set_cut_off(&mut self, is_cut_off: bool) {
+        self.is_cut_off = is_cut_off;
     }
 
     /// Somebody is asking the homeserver for a room's members. `None` if too many are.
@@ -211,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_looked_up_again_after_a_moment_and_an_assent_is_not() {
+    fn a_refusal_is_looked_up_again_after_a_moment_and_an_assent_after_minutes() {
         let now = origin();
         let mut rooms = looked_up(now, &["dana"]);
         let hidden = rooms.begin("!hidden").unwrap();
@@ -220,6 +240,22 @@ mod tests {
         let now = now + REFUSALS_GOOD_FOR;
         assert_eq!(rooms.presence(now, "!r", &user("eve")), None);
         assert_eq!(rooms.presence(now, "!hidden", &user("dana")), None);
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+        let now = now + ASSENTS_GOOD_FOR;
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), None);
+        assert!(!rooms.was_joined(now, "!r", &user("dana")));
+    }
+
+    #[test]
+    fn an_assent_is_looked_up_again_after_a_moment_while_no_news_come() {
+        let then = origin();
+        let mut rooms = looked_up(then, &["dana"]);
+        rooms.set_cut_off(true);
+        assert_eq!(rooms.presence(then, "!r", &user("dana")), Some(Presence::Joined));
+        let now = then + REFUSALS_GOOD_FOR;
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), None);
+        assert!(rooms.was_joined(now, "!r", &user("dana")) && !rooms.was_joined(now, "!r", &user("eve")));
+        rooms.set_cut_off(false);
         assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
     }
 
