@@ -20,6 +20,8 @@ struct MemberEvent {
     sender: String,
     state_key: String,
     content: MemberContent,
+    #[serde(default)]
+    origin_server_ts: Value,
 }
 
 #[derive(Deserialize)]
@@ -49,5 +51,6 @@ fn update(event: Value) -> Option<RoomUpdate> {
         "ban" => Membership::Gone(Cause::Banned),
         _ => Membership::Gone(Cause::NotYet), // invited, knocking, or what is not invented yet
     };
-    Some(RoomUpdate { room_id: event.room_id, user: UserId::parse(&event.state_key)?, membership })
+    let user = UserId::parse(&event.state_key)?;
+    Some(RoomUpdate { room_id: event.room_id, user, membership, sent_ms: event.origin_server_ts.as_u64() })
 }

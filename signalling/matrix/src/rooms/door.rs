@@ -1,6 +1,6 @@
 //! The three state machines behind one lock, with the clock, the file and the homeserver.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -170,17 +170,21 @@ impl Door {
 
     /// Takes news of rooms. Whoever is no longer joined is out before this returns, and what it answers will hold after a
     /// restart. Order counts: the caller brings one batch after the other.
+    ///
+    /// After a time in which the homeserver did not reach us, a batch may tell how somebody left and came back. That is no
+    /// reason to send them away: they may have come back to the conference as well, with a new token. What was issued
+    /// before they left stays void.
     pub async fn take(&self, updates: Vec<RoomUpdate>, note: Option<Note>) -> Result<(), StoreError> {
         let now_ms = unix_ms();
-        let Applied { removed, holders, old, floor } = self.apply(updates, now_ms);
+        let Applied { removed, voided, old, floor } = self.apply(updates, now_ms);
         for removed in removed {
             let _ = self.removals.send(removed).await; // nobody listens when the focus ends
         }
-        if holders.is_empty() && note.is_none() {
+        if voided.is_empty() && note.is_none() {
             return Ok(());
         }
         let keep = move |file: &Transaction<'_>| {
-            Voids::keep(file, &holders, now_ms, old, floor)?;
+            Voids::keep(file, &voided, old, floor)?;
             note.map_or(Ok(()), |note| note(file))
         };
         self.store.run(keep).await
@@ -188,21 +192,26 @@ impl Door {
 
     fn apply(&self, updates: Vec<RoomUpdate>, now_ms: u64) -> Applied {
         let mut state = self.state();
-        let (mut removed, mut holders) = (Vec::new(), Vec::new());
-        for update in updates {
+        let (mut removed, mut voided) = (Vec::new(), Vec::new());
+        let sequels = sequels(&updates);
+        for (update, sequel) in updates.into_iter().zip(sequels) {
             state.memberships.apply(&update);
-            if let Membership::Gone(cause) = update.membership {
-                let holder = Holder { room_id: update.room_id, user: update.user };
-                state.voids.void(holder.clone(), now_ms);
-                let seats = state.seats.of(&holder);
-                holders.push(holder.clone());
-                if !seats.is_empty() {
-                    let Holder { room_id, user } = holder;
-                    removed.push(Removed { room_id, user, cause, seats });
-                }
+            let Membership::Gone(cause) = update.membership else { continue };
+            let holder = Holder { room_id: update.room_id, user: update.user };
+            // Only of who is a member is another server's clock believed.
+            let until = match sequel {
+                Sequel::EndsJoined => update.sent_ms.map_or(now_ms, |sent| sent.min(now_ms)),
+                Sequel::EndsGone | Sequel::Nothing => now_ms,
+            };
+            state.voids.void(holder.clone(), until);
+            voided.push((holder.clone(), until));
+            let seats = state.seats.of(&holder);
+            if sequel == Sequel::Nothing && !seats.is_empty() {
+                let Holder { room_id, user } = holder;
+                removed.push(Removed { room_id, user, cause, seats });
             }
         }
-        Applied { removed, holders, old: state.voids.old(now_ms), floor: state.voids.floor() }
+        Applied { removed, voided, old: state.voids.old(now_ms), floor: state.voids.floor() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -210,10 +219,41 @@ impl Door {
     }
 }
 
+/// What a batch tells later of the same person in the same room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequel {
+    Nothing,
+    EndsJoined,
+    EndsGone,
+}
+
+/// Of each update.
+fn sequels(updates: &[RoomUpdate]) -> Vec<Sequel> {
+    let mut ends = HashMap::new();
+    let sequel = |update: &RoomUpdate| {
+        let end = match update.membership {
+            Membership::Joined => Sequel::EndsJoined,
+            Membership::Gone(_) => Sequel::EndsGone,
+        };
+        let key = (update.room_id.clone(), update.user.clone());
+        match ends.get(&key) {
+            Some(end) => *end,
+            None => {
+                ends.insert(key, end);
+                Sequel::Nothing
+            }
+        }
+    };
+    let mut sequels: Vec<Sequel> = updates.iter().rev().map(sequel).collect();
+    sequels.reverse();
+    sequels
+}
+
 /// What is to follow news.
 struct Applied {
     removed: Vec<Removed>,
-    holders: Vec<Holder>,
+    /// Whose tokens are void, and until when issued.
+    voided: Vec<(Holder, u64)>,
     old: u64,
     floor: u64,
 }
@@ -279,7 +319,12 @@ mod tests {
     }
 
     fn gone(name: &str) -> RoomUpdate {
-        RoomUpdate { room_id: "!r".to_owned(), user: user(name), membership: Membership::Gone(Cause::Kicked) }
+        RoomUpdate {
+            room_id: "!r".to_owned(),
+            user: user(name),
+            membership: Membership::Gone(Cause::Kicked),
+            sent_ms: None,
+        }
     }
 
     async fn door() -> (Arc<Door>, mpsc::Receiver<Removed>, Arc<Homeserver>, Store) {

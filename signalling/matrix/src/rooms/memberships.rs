@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn news(id: &str, membership: Membership) -> RoomUpdate {
-        RoomUpdate { room_id: "!r".to_owned(), user: user(id), membership }
+        RoomUpdate { room_id: "!r".to_owned(), user: user(id), membership, sent_ms: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]

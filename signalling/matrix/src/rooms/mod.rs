@@ -25,6 +25,8 @@ pub struct RoomUpdate {
     pub room_id: String,
     pub user: UserId,
     pub membership: Membership,
+    /// When it came about, in Unix milliseconds, by the word of a server that may be anybody's.
+    pub sent_ms: Option<u64>,
 }
 
 /// What somebody is to a room from now on.

@@ -52,15 +52,15 @@ impl Voids {
         self.until.contains_key(holder)
     }
 
-    /// Nothing issued to this holder until now is good any more.
-    pub fn void(&mut self, holder: Holder, now_ms: u64) {
+    /// Nothing issued to this holder until then is good any more.
+    pub fn void(&mut self, holder: Holder, until_ms: u64) {
         // A clock that was set back makes nothing good again.
-        let until = self.until.get(&holder).map_or(now_ms, |known| now_ms.max(*known));
+        let until = self.until.get(&holder).map_or(until_ms, |known| until_ms.max(*known));
         if let Some(known) = self.until.insert(holder.clone(), until) {
             self.by_time.remove(&(known, holder.clone()));
         }
         self.by_time.insert((until, holder));
-        let old = self.old(now_ms);
+        let old = self.old(until_ms);
         while let Some((at, _)) = self.by_time.first() {
             let is_old = *at < old;
             if !is_old && self.by_time.len() <= MAX_VOIDS {
@@ -107,16 +107,15 @@ impl Voids {
     /// What [`Self::void`] changed, into the file; what left before `old` goes out of it.
     pub fn keep(
         file: &Transaction<'_>,
-        holders: &[Holder],
-        now_ms: u64,
+        voided: &[(Holder, u64)],
         old: u64,
         floor: u64,
     ) -> rusqlite::Result<()> {
         let mut insert = file.prepare_cached(
             "INSERT INTO rooms_void VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET until_ms = max(until_ms, ?3)",
         )?;
-        for Holder { room_id, user } in holders {
-            insert.execute(params![room_id, user.as_str(), as_row(now_ms)])?;
+        for (Holder { room_id, user }, until) in voided {
+            insert.execute(params![room_id, user.as_str(), as_row(*until)])?;
         }
         file.execute("DELETE FROM rooms_void WHERE until_ms < ?1", [as_row(old.max(floor))])?;
         file.execute(
@@ -162,7 +161,7 @@ mod tests {
         let mut voids = Voids::new(HOUR);
         for now in [NOON, NOON - 60_000] {
             voids.void(holder("dana"), now);
-            Voids::keep(&file, &[holder("dana")], now, 0, 0).unwrap();
+            Voids::keep(&file, &[(holder("dana"), now)], 0, 0).unwrap();
         }
         assert!(voids.is_void(&holder("dana"), NOON) && voids.by_time.len() == 1);
         assert!(Voids::load(&file, HOUR, NOON).unwrap().is_void(&holder("dana"), NOON));
@@ -197,8 +196,8 @@ mod tests {
         let mut file = rusqlite::Connection::open_in_memory().unwrap();
         file.execute_batch(TABLES.steps[0]).unwrap();
         let transaction = file.transaction().unwrap();
-        Voids::keep(&transaction, &[holder("dana"), holder("eve")], NOON, 0, 7).unwrap();
-        Voids::keep(&transaction, &[holder("dana")], NOON + 9, 0, 8).unwrap();
+        Voids::keep(&transaction, &[(holder("dana"), NOON), (holder("eve"), NOON)], 0, 7).unwrap();
+        Voids::keep(&transaction, &[(holder("dana"), NOON + 9)], 0, 8).unwrap();
         let voids = Voids::load(&transaction, HOUR, NOON + 10).unwrap();
         assert!(voids.is_void(&holder("dana"), NOON + 9) && !voids.is_void(&holder("eve"), NOON + 1));
         assert!(voids.is_void(&holder("finn"), 8) && !voids.is_void(&holder("finn"), 9));

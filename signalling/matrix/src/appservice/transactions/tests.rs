@@ -53,7 +53,7 @@ fn holder(user: &str) -> Holder {
 fn member(user: &str, sender: &str, membership: &str) -> Value {
     serde_json::json!({
         "type": "m.room.member", "room_id": "!r", "sender": sender, "state_key": user,
-        "content": { "membership": membership }, "event_id": "$x", "origin_server_ts": 1
+        "content": { "membership": membership }, "event_id": "$x", "origin_server_ts": 1_000
     })
 }
 
@@ -73,6 +73,22 @@ async fn leaves_kicks_and_bans_are_told_apart_and_all_count() {
         assert_eq!(scene.removed.recv().await.unwrap().cause, cause);
         assert!(scene.is_void(DANA));
     }
+}
+
+#[tokio::test]
+async fn who_is_back_by_the_end_of_a_transaction_loses_what_was_issued_before_the_leave_alone() {
+    let mut scene = Scene::new(&Store::in_memory().unwrap()).await;
+    scene.door.sits(holder(DANA), Seat { conference: "c".to_owned(), identity: "i".to_owned() });
+    let back = serde_json::json!([member(DANA, MOD, "leave"), member(DANA, DANA, "join")]);
+    assert_eq!(scene.push("1", back).await.0, 200);
+    assert!(scene.removed.try_recv().is_err());
+    assert!(scene.door.is_void(&holder(DANA), 1_000) && !scene.door.is_void(&holder(DANA), 1_001));
+    // Who is out in the end is out from now on, whatever another server's clock says.
+    let out = [member(DANA, MOD, "leave"), member(DANA, DANA, "join"), member(DANA, MOD, "ban")];
+    assert_eq!(scene.push("2", serde_json::json!(out)).await.0, 200);
+    assert_eq!(scene.removed.try_recv().unwrap().cause, Cause::Banned);
+    assert!(scene.removed.try_recv().is_err(), "once is enough");
+    assert!(scene.door.is_void(&holder(DANA), 1_001));
 }
 
 #[tokio::test]
