@@ -118,7 +118,6 @@ impl Policy for ByRoom {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
 
     use super::*;
     use crate::rooms::{Members, MembersError};
@@ -144,9 +143,7 @@ mod tests {
     #[tokio::test]
     async fn the_rule_says_whether_strangers_and_rooms_out_of_sight_are_let_in() {
         use RoomRule::{Off, Require, WhenVisible};
-        let hour = Duration::from_secs(3_600);
-        let (door, _removed) =
-            Door::open(Store::in_memory().unwrap(), Arc::new(OneRoom), hour).await.unwrap();
+        let (door, _removed) = Door::open(Store::in_memory().unwrap(), Arc::new(OneRoom)).await.unwrap();
         let door = Arc::new(door);
         for (room_id, user, let_in) in [
             ("!seen", "@dana:lab.example", &[Require, WhenVisible, Off][..]),

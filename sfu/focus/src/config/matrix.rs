@@ -9,7 +9,7 @@ use super::check::wrong;
 use super::{ConfigError, Matrix, Membership};
 
 /// A client connects within some seconds of its token; a day is longer than any call is prepared.
-const TOKEN_SECONDS: RangeInclusive<u32> = 60..=24 * 3600;
+const TOKEN_SECONDS: RangeInclusive<u32> = 60..=weir_matrix::rooms::LONGEST_TOKEN_SECONDS;
 /// Clients wait for about as long.
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=60;
 const LOOKUPS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;

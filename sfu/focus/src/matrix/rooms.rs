@@ -47,8 +47,7 @@ impl Rooms {
             Some(homeserver) => Arc::new(homeserver.clone()),
             None => Arc::new(Blind),
         };
-        let validity = Duration::from_secs(matrix.token_seconds.into());
-        let (door, removed) = Door::open(store.clone(), members, validity).await?;
+        let (door, removed) = Door::open(store.clone(), members).await?;
         let door = Arc::new(door);
         let transactions = match registration {
             Some(registration) => {

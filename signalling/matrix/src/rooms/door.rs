@@ -87,14 +87,13 @@ impl State {
 }
 
 impl Door {
-    /// Who is to be sent away comes out of the receiver. Their tokens are void by then. Tokens are good for `validity`.
+    /// Who is to be sent away comes out of the receiver. Their tokens are void by then.
     pub async fn open(
         store: Store,
         members: Arc<dyn Members>,
-        validity: Duration,
     ) -> Result<(Self, mpsc::Receiver<Removed>), StoreError> {
         let now = unix_ms();
-        let voids = store.run(move |file| Voids::load(file, validity, now)).await?;
+        let voids = store.run(move |file| Voids::load(file, now)).await?;
         let state = State { memberships: Memberships::default(), voids, seats: Seats::default() };
         let state = Mutex::new(state);
         let (removals, removed) = mpsc::channel(QUEUE);
@@ -211,7 +210,7 @@ impl Door {
                 removed.push(Removed { room_id, user, cause, seats });
             }
         }
-        Applied { removed, voided, old: state.voids.old(now_ms), floor: state.voids.floor() }
+        Applied { removed, voided, old: Voids::old(now_ms), floor: state.voids.floor() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -283,9 +282,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::super::Cause;
+    use super::super::voids::LONGEST_TOKEN_SECONDS;
     use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3_600);
 
     /// A homeserver where dana is in every room but the hidden ones.
     #[derive(Default)]
@@ -330,7 +328,7 @@ mod tests {
     async fn door() -> (Arc<Door>, mpsc::Receiver<Removed>, Arc<Homeserver>, Store) {
         let homeserver = Arc::new(Homeserver::default());
         let store = Store::in_memory().unwrap();
-        let (door, removed) = Door::open(store.clone(), Arc::clone(&homeserver) as _, HOUR).await.unwrap();
+        let (door, removed) = Door::open(store.clone(), Arc::clone(&homeserver) as _).await.unwrap();
         (Arc::new(door), removed, homeserver, store)
     }
 
@@ -346,9 +344,22 @@ mod tests {
         assert_eq!((dana.user, dana.cause, dana.seats), (user("dana"), Cause::Kicked, vec![seat]));
         assert!(removed.try_recv().is_err(), "who sits nowhere need not be sent away");
         assert_eq!(door.admit(&holder("dana"), issued).await, Err(Barred::Void));
-        let (again, _) = Door::open(store, Arc::new(Blind), HOUR).await.unwrap();
+        let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
         assert!(again.is_void(&holder("dana"), issued), "after a restart as well");
         assert!(!again.is_void(&holder("dana"), unix_ms() + 1));
+    }
+
+    #[tokio::test]
+    async fn who_left_is_remembered_over_a_restart_as_long_as_the_longest_token_is_good() {
+        let (store, now) = (Store::in_memory().unwrap(), unix_ms());
+        let left_ms = now - 1_000 * u64::from(LONGEST_TOKEN_SECONDS);
+        store.run(move |file| Voids::keep(file, &[(holder("dana"), left_ms)], 0, 0)).await.unwrap();
+        for _ in 0..2 {
+            let (door, _) = Door::open(store.clone(), Arc::new(Blind)).await.unwrap();
+            assert!(door.is_void(&holder("dana"), left_ms));
+            door.take(vec![gone("eve")], None).await.unwrap();
+            assert!(door.is_void(&holder("dana"), left_ms));
+        }
     }
 
     #[tokio::test]
@@ -368,7 +379,7 @@ mod tests {
         let (door, _removed, _, store) = door().await;
         let last = RoomUpdate { room_id: "!hidden".to_owned(), ..gone("dana") };
         door.take(vec![last], None).await.unwrap();
-        let (again, _) = Door::open(store, Arc::<Homeserver>::default(), HOUR).await.unwrap();
+        let (again, _) = Door::open(store, Arc::<Homeserver>::default()).await.unwrap();
         for door in [&*door, &again] {
             assert_eq!(door.presence("!hidden", &user("dana")).await, Ok(Presence::NotJoined));
             assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
@@ -408,7 +419,7 @@ mod tests {
         let note: Note = Box::new(|_| Err(rusqlite::Error::InvalidQuery));
         assert!(door.take(vec![gone("dana")], Some(note)).await.is_err());
         assert!(door.is_void(&holder("dana"), 1), "what is known counts all the same");
-        let (again, _) = Door::open(store, Arc::new(Blind), HOUR).await.unwrap();
+        let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
         assert!(!again.is_void(&holder("dana"), 1));
     }
 }

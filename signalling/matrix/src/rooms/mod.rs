@@ -17,7 +17,7 @@ use crate::names::UserId;
 pub use door::{Barred, Blind, Door, Members, MembersError, Note};
 pub use memberships::{LookUp, Memberships};
 pub use seats::{Holder, Seat, Seats};
-pub use voids::{TABLES, Voids};
+pub use voids::{LONGEST_TOKEN_SECONDS, TABLES, Voids};
 
 /// News of a room, in the order in which the homeserver told them.
 #[derive(Clone, Debug, PartialEq, Eq)]

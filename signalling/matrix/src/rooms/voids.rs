@@ -9,8 +9,13 @@ use super::seats::Holder;
 use crate::names::UserId;
 use crate::store::Tables;
 
+/// No token is good for longer. What is chosen now may be less than what was chosen when a token was issued, so as long
+/// is remembered who left.
+pub const LONGEST_TOKEN_SECONDS: u32 = 24 * 3_600;
 /// A session's refreshed tokens are good for this long, however old the first is, and clocks may differ by a minute.
 const REFRESHED: Duration = Duration::from_secs(600 + 60);
+/// As long as a token can be good after its holder left.
+const REMEMBERED: Duration = Duration::from_secs(LONGEST_TOKEN_SECONDS as u64 + REFRESHED.as_secs());
 /// People who left remembered, 300 bytes each. Beyond, all tokens are void that are older than the oldest of them, so that
 /// a crowd that comes and goes reopens no door.
 const MAX_VOIDS: usize = 200_000;
@@ -26,9 +31,8 @@ pub const TABLES: Tables = Tables {
 };
 
 /// See the module's description. Times are Unix milliseconds.
+#[derive(Default)]
 pub struct Voids {
-    /// As long as a token can be good after its holder left.
-    remembered_ms: u64,
     /// Tokens issued until then are void.
     until: HashMap<Holder, u64>,
     by_time: BTreeSet<(u64, Holder)>,
@@ -37,12 +41,6 @@ pub struct Voids {
 }
 
 impl Voids {
-    /// Of tokens that are good for so long.
-    pub fn new(validity: Duration) -> Self {
-        let remembered_ms = (validity + REFRESHED).as_millis() as u64;
-        Self { remembered_ms, until: HashMap::new(), by_time: BTreeSet::new(), floor: 0 }
-    }
-
     pub fn is_void(&self, holder: &Holder, issued_ms: u64) -> bool {
         issued_ms <= self.floor || self.until.get(holder).is_some_and(|until| issued_ms <= *until)
     }
@@ -60,7 +58,7 @@ impl Voids {
             self.by_time.remove(&(known, holder.clone()));
         }
         self.by_time.insert((until, holder));
-        let old = self.old(until_ms);
+        let old = Self::old(until_ms);
         while let Some((at, _)) = self.by_time.first() {
             let is_old = *at < old;
             if !is_old && self.by_time.len() <= MAX_VOIDS {
@@ -76,14 +74,14 @@ impl Voids {
     }
 
     /// What left before then left too long ago to matter.
-    pub fn old(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.remembered_ms)
+    pub fn old(now_ms: u64) -> u64 {
+        now_ms.saturating_sub(REMEMBERED.as_millis() as u64)
     }
 
     /// What the file holds, but for what is too old to matter.
-    pub fn load(file: &Transaction<'_>, validity: Duration, now_ms: u64) -> rusqlite::Result<Self> {
-        let mut voids = Self::new(validity);
-        let old = voids.old(now_ms);
+    pub fn load(file: &Transaction<'_>, now_ms: u64) -> rusqlite::Result<Self> {
+        let mut voids = Self::default();
+        let old = Self::old(now_ms);
         file.execute("DELETE FROM rooms_void WHERE until_ms < ?1", [as_row(old)])?;
         let mut query =
             file.prepare("SELECT room_id, user_id, until_ms FROM rooms_void ORDER BY until_ms")?;
@@ -136,7 +134,6 @@ mod tests {
     use super::*;
 
     const NOON: u64 = 1_790_000_000_000;
-    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn holder(name: &str) -> Holder {
         let user = UserId::parse(&format!("@{name}:lab.example")).unwrap();
@@ -145,7 +142,7 @@ mod tests {
 
     #[test]
     fn tokens_are_void_that_were_issued_until_then_and_no_others() {
-        let mut voids = Voids::new(HOUR);
+        let mut voids = Voids::default();
         voids.void(holder("dana"), NOON);
         assert!(voids.is_void(&holder("dana"), NOON) && voids.is_void(&holder("dana"), 0));
         assert!(!voids.is_void(&holder("dana"), NOON + 1) && !voids.is_void(&holder("eve"), NOON));
@@ -158,20 +155,20 @@ mod tests {
         let mut file = rusqlite::Connection::open_in_memory().unwrap();
         file.execute_batch(TABLES.steps[0]).unwrap();
         let file = file.transaction().unwrap();
-        let mut voids = Voids::new(HOUR);
+        let mut voids = Voids::default();
         for now in [NOON, NOON - 60_000] {
             voids.void(holder("dana"), now);
             Voids::keep(&file, &[(holder("dana"), now)], 0, 0).unwrap();
         }
         assert!(voids.is_void(&holder("dana"), NOON) && voids.by_time.len() == 1);
-        assert!(Voids::load(&file, HOUR, NOON).unwrap().is_void(&holder("dana"), NOON));
+        assert!(Voids::load(&file, NOON).unwrap().is_void(&holder("dana"), NOON));
     }
 
     #[test]
     fn it_is_forgotten_when_no_such_token_can_be_good_any_more() {
-        let mut voids = Voids::new(HOUR);
+        let mut voids = Voids::default();
         voids.void(holder("dana"), NOON);
-        let age = (HOUR + REFRESHED).as_millis() as u64;
+        let age = REMEMBERED.as_millis() as u64;
         voids.void(holder("eve"), NOON + age);
         assert!(voids.is_void(&holder("dana"), NOON));
         voids.void(holder("eve"), NOON + age + 1);
@@ -181,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_crowd_that_comes_and_goes_reopens_no_door() {
-        let mut voids = Voids::new(HOUR);
+        let mut voids = Voids::default();
         voids.void(holder("dana"), NOON);
         for at in 0..MAX_VOIDS as u64 {
             voids.void(holder(&format!("u{at}")), NOON + 1);
@@ -198,10 +195,10 @@ mod tests {
         let transaction = file.transaction().unwrap();
         Voids::keep(&transaction, &[(holder("dana"), NOON), (holder("eve"), NOON)], 0, 7).unwrap();
         Voids::keep(&transaction, &[(holder("dana"), NOON + 9)], 0, 8).unwrap();
-        let voids = Voids::load(&transaction, HOUR, NOON + 10).unwrap();
+        let voids = Voids::load(&transaction, NOON + 10).unwrap();
         assert!(voids.is_void(&holder("dana"), NOON + 9) && !voids.is_void(&holder("eve"), NOON + 1));
         assert!(voids.is_void(&holder("finn"), 8) && !voids.is_void(&holder("finn"), 9));
-        let later = NOON + 10 + (HOUR + REFRESHED).as_millis() as u64;
-        assert!(Voids::load(&transaction, HOUR, later).unwrap().until.is_empty());
+        let later = NOON + 10 + REMEMBERED.as_millis() as u64;
+        assert!(Voids::load(&transaction, later).unwrap().until.is_empty());
     }
 }

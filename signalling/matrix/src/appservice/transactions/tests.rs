@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -17,8 +15,7 @@ struct Scene {
 
 impl Scene {
     async fn new(store: &Store) -> Self {
-        let (door, removed) =
-            Door::open(store.clone(), Arc::new(Blind), Duration::from_secs(3_600)).await.unwrap();
+        let (door, removed) = Door::open(store.clone(), Arc::new(Blind)).await.unwrap();
         let door = Arc::new(door);
         let transactions = Transactions::open(store, Arc::clone(&door), TOKEN).await.unwrap();
         Self { transactions, door, removed }
