@@ -22,6 +22,8 @@ struct MemberEvent {
     content: MemberContent,
     #[serde(default)]
     origin_server_ts: Value,
+    #[serde(default)]
+    unsigned: Value,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +53,17 @@ fn update(event: Value) -> Option<RoomUpdate> {
         "ban" => Membership::Gone(Cause::Banned),
         _ => Membership::Gone(Cause::NotYet), // invited, knocking, or what is not invented yet
     };
-    let user = UserId::parse(&event.state_key)?;
-    Some(RoomUpdate { room_id: event.room_id, user, membership, sent_ms: event.origin_server_ts.as_u64() })
+    // The homeserver's own word, which it leaves out where there was nothing before. No invitation and no knock can follow
+    // upon a join.
+    let was_joined = match event.unsigned.pointer("/prev_content/membership") {
+        Some(before) => Some(before == "join"),
+        None => matches!(event.content.membership.as_str(), "invite" | "knock").then_some(false),
+    };
+    Some(RoomUpdate {
+        room_id: event.room_id,
+        user: UserId::parse(&event.state_key)?,
+        membership,
+        sent_ms: event.origin_server_ts.as_u64(),
+        was_joined,
+    })
 }

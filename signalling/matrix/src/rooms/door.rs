@@ -194,6 +194,7 @@ impl Door {
         let (mut removed, mut voided) = (Vec::new(), Vec::new());
         let sequels = sequels(&updates);
         for (update, sequel) in updates.into_iter().zip(sequels) {
+            let is_taken_for_joined = state.memberships.is_taken_for_joined(&update.room_id, &update.user);
             state.memberships.apply(&update);
             let Membership::Gone(cause) = update.membership else { continue };
             let holder = Holder { room_id: update.room_id, user: update.user };
@@ -202,9 +203,13 @@ impl Door {
                 Sequel::EndsJoined => update.sent_ms.map_or(now_ms, |sent| sent.min(now_ms)),
                 Sequel::EndsGone | Sequel::Nothing => now_ms,
             };
+            let seats = state.seats.of(&holder);
+            // Anybody may be invited, and who was no member before is one no less: that costs no memory.
+            if update.was_joined == Some(false) && !is_taken_for_joined && seats.is_empty() {
+                continue;
+            }
             state.voids.void(holder.clone(), until);
             voided.push((holder.clone(), until));
-            let seats = state.seats.of(&holder);
             if sequel == Sequel::Nothing && !seats.is_empty() {
                 let Holder { room_id, user } = holder;
                 removed.push(Removed { room_id, user, cause, seats });
@@ -322,6 +327,7 @@ mod tests {
             user: user(name),
             membership: Membership::Gone(Cause::Kicked),
             sent_ms: None,
+            was_joined: None,
         }
     }
 

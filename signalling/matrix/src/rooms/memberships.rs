@@ -76,6 +76,14 @@ impl Memberships {
         }
     }
 
+    /// Whether somebody is in a room by what was told last, however long ago that is.
+    pub fn is_taken_for_joined(&self, room_id: &str, user: &UserId) -> bool {
+        self.rooms
+            .peek(room_id)
+            .and_then(|room| room.members.as_ref())
+            .is_some_and(|members| members.contains(user))
+    }
+
     /// Whether somebody was in a room not long ago: good enough where nothing better can be had, so that a homeserver that
     /// is restarted throws nobody out of a call.
     pub fn was_joined(&mut self, now: Instant, room_id: &str, user: &UserId) -> bool {
@@ -164,7 +172,7 @@ mod tests {
     }
 
     fn news(id: &str, membership: Membership) -> RoomUpdate {
-        RoomUpdate { room_id: "!r".to_owned(), user: user(id), membership, sent_ms: None }
+        RoomUpdate { room_id: "!r".to_owned(), user: user(id), membership, sent_ms: None, was_joined: None }
     }
 
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]

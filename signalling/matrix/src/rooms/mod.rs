@@ -27,13 +27,15 @@ pub struct RoomUpdate {
     pub membership: Membership,
     /// When it came about, in Unix milliseconds, by the word of a server that may be anybody's.
     pub sent_ms: Option<u64>,
+    /// Whether it was joined until then, if that was told.
+    pub was_joined: Option<bool>,
 }
 
 /// What somebody is to a room from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
     Joined,
-    /// Not joined, by this cause. Whether it was joined before need not be known.
+    /// Not joined, by this cause.
     Gone(Cause),
 }
 

@@ -89,6 +89,31 @@ async fn who_is_back_by_the_end_of_a_transaction_loses_what_was_issued_before_th
 }
 
 #[tokio::test]
+async fn who_was_no_member_costs_no_memory_and_who_sits_here_counts_whatever_is_said_of_before() {
+    let mut scene = Scene::new(&Store::in_memory().unwrap()).await;
+    let after = |sender, membership, before: &str| {
+        let mut event = member(DANA, sender, membership);
+        event["unsigned"] = serde_json::json!({ "prev_content": { "membership": before } });
+        event
+    };
+    let strangers = [
+        member(DANA, MOD, "invite"),
+        member(DANA, DANA, "knock"),
+        after(MOD, "leave", "invite"),
+        after(DANA, "leave", "knock"),
+        after(MOD, "ban", "leave"),
+    ];
+    assert_eq!(scene.push("1", serde_json::json!(strangers)).await.0, 200);
+    assert!(!scene.is_void(DANA));
+    scene.door.sits(holder(DANA), Seat { conference: "c".to_owned(), identity: "i".to_owned() });
+    assert_eq!(scene.push("2", serde_json::json!([after(MOD, "leave", "invite")])).await.0, 200);
+    assert!(scene.removed.try_recv().is_ok() && scene.is_void(DANA));
+    let scene = Scene::new(&Store::in_memory().unwrap()).await;
+    assert_eq!(scene.push("1", serde_json::json!([after(MOD, "leave", "join")])).await.0, 200);
+    assert!(scene.is_void(DANA));
+}
+
+#[tokio::test]
 async fn a_transaction_counts_once_also_after_a_restart() {
     let store = Store::in_memory().unwrap();
     let mut scene = Scene::new(&store).await;
