@@ -163,6 +163,7 @@ fn openid_config(matrix: &Matrix, own: &ServerName) -> Result<OpenIdConfig, Conf
         authorities,
         timeout: Duration::from_secs(matrix.openid.timeout_seconds.into()),
         per_second: matrix.openid.lookups_per_second,
+        own: Some(own.clone()),
         home,
         ..OpenIdConfig::default()
     })

@@ -25,7 +25,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use crate::names::{ServerName, UserId};
 use cache::Vouched;
 pub(crate) use http::{Answer, Guard, Http, Target};
-use limits::Limits;
+use limits::{Limits, Places};
 use route::Routes;
 
 pub use address::Reach;
@@ -52,6 +52,8 @@ pub struct OpenIdConfig {
     pub timeout: Duration,
     /// Look-ups a second at one origin.
     pub per_second: u32,
+    /// The server whose look-ups share their places with nobody's, however it is asked.
+    pub own: Option<ServerName>,
     /// A homeserver that is asked at an address of its own instead of by federation.
     pub home: Option<Home>,
     pub ports: Ports,
@@ -64,6 +66,7 @@ impl Default for OpenIdConfig {
             authorities: Vec::new(),
             timeout: Duration::from_secs(10),
             per_second: 200,
+            own: None,
             home: None,
             ports: Ports::default(),
         }
@@ -188,11 +191,7 @@ impl OpenId {
             return Ok(user);
         }
         let home = self.config.home.as_ref().filter(|home| home.server == *server);
-        let places = match home {
-            Some(_) => self.limits.enter_home(),
-            None => self.limits.enter(server.as_str(), now()),
-        };
-        let places = places.map_err(OpenIdError::Busy)?;
+        let places = self.enter(server).map_err(OpenIdError::Busy)?;
         let look_up = async {
             let _turn = places.turn().await;
             self.ask(server, home, token).await
@@ -202,6 +201,12 @@ impl OpenId {
         self.limits.note_answer(server.as_str());
         self.vouched.put(server, token, user.clone(), now());
         Ok(user)
+    }
+
+    fn enter(&self, server: &ServerName) -> Result<Places, Busy> {
+        let OpenIdConfig { own, home, .. } = &self.config;
+        let is_own = own.as_ref() == Some(server) || home.as_ref().is_some_and(|home| home.server == *server);
+        if is_own { self.limits.enter_home() } else { self.limits.enter(server.as_str(), now()) }
     }
 
     async fn ask(&self, server: &ServerName, home: Option<&Home>, token: &str) -> Result<Answer, HttpError> {
@@ -265,6 +270,17 @@ mod tests {
         ] {
             assert_eq!(home(url), None, "{url}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_own_homeserver_has_places_of_its_own_also_if_it_is_found_like_any_other() {
+        let name = |name| ServerName::parse(name).unwrap();
+        let config =
+            OpenIdConfig { own: Some(name("lab.example")), per_second: 1, ..OpenIdConfig::default() };
+        let openid = OpenId::new(config, Dns::at("127.0.0.1:1".parse().unwrap()).unwrap()).unwrap();
+        let many = |server| (0..100).map(|_| openid.enter(&server)).collect::<Result<Vec<_>, _>>();
+        assert!(many(name("lab.example")).is_ok());
+        assert_eq!(many(name("else.example")).unwrap_err(), Busy::Rate);
     }
 
     #[test]
