@@ -6,9 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::mpsc;
 use weir_livekit::Server;
-use weir_livekit::supervision::{
-    Admission, Barred, Bearer, EvictionReason, Gate, Observer, ParticipantEvent,
-};
+use weir_livekit::supervision::{Admission, Barred, Bearer, Gate, Observer, ParticipantEvent};
 use weir_matrix::appservice::{Homeserver, Registration, Transactions};
 use weir_matrix::names::shortened;
 use weir_matrix::openid::OpenId;
@@ -157,9 +155,7 @@ async fn send_away(mut removed: mpsc::Receiver<Removed>, server: Arc<Server>) {
         for Seat { conference, identity } in seats {
             let server = Arc::clone(&server);
             // A conference that is busy keeps nobody in another.
-            tokio::spawn(async move {
-                server.evict(&conference, &identity, EvictionReason::ParticipantRemoved).await
-            });
+            tokio::spawn(async move { server.evict_void(&conference, &identity).await });
         }
     }
 }

@@ -273,6 +273,12 @@ impl Room {
         self.flush();
     }
 
+    /// Who is here under this identity.
+    pub fn bearer(&self, identity: &str) -> Option<&Bearer> {
+        let id = self.by_identity.get(identity)?;
+        self.participants.get(id).map(|participant| &*participant.bearer)
+    }
+
     /// Sends somebody away, and says whether it was here. Media stop, and the client does not come back by itself.
     pub fn evict(&mut self, now: Now, identity: &str, reason: EvictionReason) -> bool {
         let Some(&id) = self.by_identity.get(identity) else { return false };

@@ -92,9 +92,17 @@ enum Input {
     Join(Box<Join>),
     Message { connection: ConnectionId, message: Box<Request> },
     Closed { connection: ConnectionId },
-    Evict { identity: String, reason: EvictionReason, reply: oneshot::Sender<bool> },
+    Evict(Eviction),
     Delete,
     ShutDown,
+}
+
+struct Eviction {
+    identity: String,
+    reason: EvictionReason,
+    /// Only if its token is void.
+    if_void: bool,
+    reply: oneshot::Sender<bool>,
 }
 
 struct Join {
@@ -178,13 +186,24 @@ impl Server {
     }
 
     /// Sends a participant away, whom clients then see leave. `false` if it was not there. Its tokens stay as good as they
-    /// are: who is to stay away has them voided first, by the [`Gate`](crate::supervision::Gate).
+    /// are: who is to stay away has them voided first, by the [`Gate`](crate::supervision::Gate), and may then be sent away by
+    /// [`Self::evict_void`].
     pub async fn evict(&self, room: &str, identity: &str, reason: EvictionReason) -> bool {
+        self.evict_one(room, identity, reason, false).await
+    }
+
+    /// Sends a participant away if its token is void by now. One that has joined again under the same identity, with a
+    /// token that is good, stays.
+    pub async fn evict_void(&self, room: &str, identity: &str) -> bool {
+        self.evict_one(room, identity, EvictionReason::ParticipantRemoved, true).await
+    }
+
+    async fn evict_one(&self, room: &str, identity: &str, reason: EvictionReason, if_void: bool) -> bool {
         let Some(room) = self.find(room) else { return false };
         let (reply, answer) = oneshot::channel();
-        let evict = Input::Evict { identity: identity.to_owned(), reason, reply };
+        let eviction = Eviction { identity: identity.to_owned(), reason, if_void, reply };
         // A room that ends meanwhile has nobody left in it.
-        room.inputs.send(evict).await.is_ok() && answer.await.unwrap_or(false)
+        room.inputs.send(Input::Evict(eviction)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Sends everybody away and ends the room, if there is one. The next join makes a new one.

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use weir_units::ids::ConferenceId;
 
-use super::{Input, Join, RoomHandle, Server, now, outbox};
+use super::{Eviction, Input, Join, RoomHandle, Server, now, outbox};
 use crate::ids::ConnectionId;
 use crate::plane::Link;
 use crate::room::{JoinError, Output, Room, RoomCounters};
-use crate::supervision::{Bearer, EvictionReason, LeaveReason, ParticipantEvent, Supervision};
+use crate::supervision::{Bearer, EvictionReason, LeaveReason, ParticipantEvent};
 
 /// Inputs taken before what they brought about is carried out.
 const BATCH: usize = 64;
@@ -131,8 +131,9 @@ impl RoomTask {
                 self.clients.remove(&connection);
                 self.room.handle_close(now(), connection);
             }
-            Input::Evict { identity, reason, reply } => {
-                let _ = reply.send(self.room.evict(now(), &identity, reason));
+            Input::Evict(Eviction { identity, reason, if_void, reply }) => {
+                let evicts = !if_void || self.is_void(&identity);
+                let _ = reply.send(evicts && self.room.evict(now(), &identity, reason));
             }
             Input::Delete => {
                 self.room.delete(now());
@@ -187,12 +188,17 @@ impl RoomTask {
             ParticipantEvent::Left(_) => drop(self.present.remove(&bearer.identity)),
             ParticipantEvent::Connected | ParticipantEvent::CutOff | ParticipantEvent::Resumed => {}
         }
-        let Supervision { gate, observer } = &self.server.supervision;
-        observer.observe(&bearer, event);
-        // Whoever voided the token since the join was let in looked for its bearer too early to find it.
-        if event == ParticipantEvent::Joined && gate.is_void(&bearer) {
+        self.server.supervision.observer.observe(&bearer, event);
+        // Whoever voided the token since the join was let in looked for its bearer too early to find it. Another may have
+        // taken its place by now, whose token is good.
+        if event == ParticipantEvent::Joined && self.is_void(&bearer.identity) {
             self.room.evict(now(), &bearer.identity, EvictionReason::ParticipantRemoved);
         }
+    }
+
+    /// Whether the token is void of who is here under this identity now.
+    fn is_void(&self, identity: &str) -> bool {
+        self.room.bearer(identity).is_some_and(|bearer| self.server.supervision.gate.is_void(bearer))
     }
 
     fn send(&mut self, connection: ConnectionId, message: Bytes) {

@@ -251,3 +251,17 @@ async fn a_room_whose_shard_is_gone_ends_and_leaves_nobody_behind() {
     a_room_that_breaks_is_left_by_all_and_made_anew(async |server, _| server.end_of_shards.notify_waiters())
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_joined_again_with_a_good_token_is_not_sent_away_for_the_void_one() {
+    let (server, warden) = watched(Warden::default());
+    let mut alice = join_with(&server, &issued("alice", NOON)).await;
+    assert!(!server.server.evict_void("room", "alice").await, "nothing is void yet");
+    warden.void_before_ms.store(NOON + 1, Ordering::SeqCst);
+    let mut again = join_with(&server, &issued("alice", NOON + 1)).await;
+    while alice.next().await.is_some() {}
+    assert!(!server.server.evict_void("room", "alice").await);
+    warden.void_before_ms.store(NOON + 2, Ordering::SeqCst);
+    assert!(server.server.evict_void("room", "alice").await);
+    assert_eq!(dismissal(&mut again).await, (DisconnectReason::ParticipantRemoved, Action::Disconnect));
+}
