@@ -1,0 +1,116 @@
+//! What demonstrably went through.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::BitRate;
+
+/// Packets that arrived within this time are kept as one. In microseconds.
+const STEP: i64 = 5_000;
+/// The span of [`Acknowledged::recent`]: a change of the line shows after as long. Video comes in frames; less than
+/// some of them measures the frame and not the line.
+const RECENT: i64 = 200_000;
+/// The span of [`Acknowledged::steady`]: smooths key frames and pauses.
+const STEADY: i64 = 750_000;
+/// No rate is told from less.
+const LEAST: i64 = 80_000;
+/// [`STEADY`] in [`STEP`]s, and some.
+const MAX_STEPS: usize = 160;
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    sent: i64,
+    arrived: i64,
+    bytes: u32,
+    /// Between this step and the next lie packets that no feedback told of.
+    interrupted: bool,
+}
+
+/// The rate of what arrived, never above the rate at which it was sent: receivers that squeeze their clocks prove
+/// nothing.
+///
+/// Bound: [`MAX_STEPS`].
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    steps: VecDeque<Step>,
+}
+
+impl Acknowledged {
+    /// Takes a packet that arrived; packets come in the order of sending. Times in microseconds.
+    pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16) {
+        if let Some(last) = self.steps.back_mut()
+            && arrived - last.arrived < STEP
+            && !last.interrupted
+        {
+            last.bytes = last.bytes.saturating_add(bytes.into());
+            return;
+        }
+        if self.steps.len() == MAX_STEPS {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), interrupted: false });
+    }
+
+    /// A feedback was lost: nothing is told of the time up to the next packet.
+    pub fn interrupt(&mut self) {
+        if let Some(last) = self.steps.back_mut() {
+            last.interrupted = true;
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.steps.clear();
+    }
+
+    /// Over the newest [`RECENT`]; on a full line this is what the line carries.
+    pub fn recent(&self) -> Option<BitRate> {
+        self.over(RECENT)
+    }
+
+    pub fn steady(&self) -> Option<BitRate> {
+        self.over(STEADY)
+    }
+
+    fn over(&self, span: i64) -> Option<BitRate> {
+        let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
+        for (step, next) in self.steps.iter().rev().skip(1).zip(self.steps.iter().rev()) {
+            if arrived >= span {
+                break;
+            }
+            // A step's bytes take until the next one.
+            if !step.interrupted {
+                bytes += u64::from(step.bytes);
+                sent += next.sent - step.sent;
+                arrived += next.arrived - step.arrived;
+            }
+        }
+        let covered = arrived.max(sent);
+        (covered >= LEAST).then(|| BitRate::of(bytes, Duration::from_micros(covered.unsigned_abs())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_what_arrives() {
+        let mut acknowledged = Acknowledged::default();
+        assert_eq!(acknowledged.recent(), None);
+        for packet in 0..1_000 {
+            acknowledged.add(packet * 5_000, packet * 10_000, 1_250);
+        }
+        assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
+        assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
+        assert!(acknowledged.steps.len() <= MAX_STEPS);
+    }
+
+    #[test]
+    fn squeezed_arrivals_prove_no_more_than_was_sent() {
+        let mut acknowledged = Acknowledged::default();
+        for packet in 0..1_000 {
+            acknowledged.add(packet * 10_000, packet * 5_000, 1_250);
+        }
+        assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
+    }
+}

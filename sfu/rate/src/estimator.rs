@@ -1,0 +1,391 @@
+//! One peer's line: everything that is known of it, and the rate that follows.
+
+use std::time::{Duration, Instant};
+
+use weir_rtp::rtcp::{TICKS_PER_SECOND, TransportFeedback};
+
+use crate::acknowledged::Acknowledged;
+use crate::control::{Phase, RateControl, Signals, Verdict};
+use crate::grouping::Grouping;
+use crate::history::{Fate, SentHistory};
+use crate::limited::ApplicationLimited;
+use crate::loss::LossControl;
+use crate::probe::Probes;
+use crate::queue::QueueDelay;
+use crate::round_trip::RoundTrip;
+use crate::trend::{Trend, Usage};
+use crate::{BitRate, ClusterId, ProbeCluster};
+
+/// Microseconds of a tick of feedback.
+const TICK: i64 = 1_000_000 / TICKS_PER_SECOND as i64;
+/// Ticks of a reference time's unit.
+const TICKS_PER_REFERENCE: i64 = 256;
+
+/// Two packets whose delays differ by more than this were timed by different clocks. In microseconds.
+const CLOCK_JUMP: i64 = 10_000_000;
+/// After a probe's last packet the queue may be the probe's for this long, if it is no longer than that. In
+/// microseconds.
+const PROBE_SHADOW: i64 = 400_000;
+const PROBE_QUEUE: i64 = 60_000;
+
+/// Without feedback for this and two round trips the line may be gone; the estimate is halved, and again each
+/// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row.
+const SILENCE: Duration = Duration::from_millis(700);
+const HALVING: Duration = Duration::from_millis(500);
+/// An eighth of what was is little enough to ask a dead line with, and enough to be quick when it comes back.
+const MAX_HALVINGS: u32 = 3;
+/// A result that contradicts what was known is asked for again with this much more, since some is lost in measuring.
+const CONFIRM: f64 = 1.2;
+
+/// Statuses that feedback may make us visit: so many for each packet sent, since some are repeated, and so many on
+/// credit. More is a flood.
+const STATUSES_PER_PACKET: u32 = 8;
+const MAX_STATUSES: u32 = 32_768;
+
+/// Where estimates begin and what they stay between.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub start: BitRate,
+    pub least: BitRate,
+    pub most: BitRate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start: BitRate::from_kbps(300),
+            least: BitRate::from_kbps(30), // audio, whatever the line
+            most: BitRate::from_kbps(100_000),
+        }
+    }
+}
+
+/// What holds the target where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Nothing is known yet.
+    Start,
+    /// It grows, or waits for proof to grow on.
+    Increase,
+    /// A queue just drained, or drains by itself.
+    Hold,
+    /// A queue is being drained.
+    Drain,
+    /// More is lost at more.
+    Loss,
+    /// No feedback comes.
+    Silence,
+    /// Too little is sent to learn more.
+    Limited,
+}
+
+/// Why the target is what it is; for metrics, logs and people.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation {
+    pub target: BitRate,
+    pub because: Because,
+    pub queue: Duration,
+    pub round_trip: Duration,
+    /// The share of packets lost of late.
+    pub loss: f64,
+    /// The share lost whatever the rate, if known.
+    pub inherent_loss: Option<f64>,
+    pub acknowledged: Option<BitRate>,
+    /// The line's rate where it was last met.
+    pub capacity: Option<BitRate>,
+}
+
+/// Feedback, or parts of it, that was not believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disbelieved {
+    /// Statuses of packets that were never sent, or too long ago.
+    pub unknown: u64,
+    /// Arrivals on a clock that jumped.
+    pub clock_jumps: u64,
+    /// Feedback packets beyond what can be due for what was sent.
+    pub floods: u64,
+}
+
+/// The send-side bandwidth estimator of one peer; see the crate's page for how to drive it.
+#[derive(Debug)]
+pub struct Estimator {
+    epoch: Instant,
+    limits: Limits,
+    history: SentHistory,
+    reference: Option<i64>,
+    /// The number after the last that feedback reported on.
+    expected: Option<u16>,
+    offset: Option<i64>,
+    grouping: Grouping,
+    trend: Trend,
+    queue: QueueDelay,
+    acknowledged: Acknowledged,
+    loss: LossControl,
+    limited: ApplicationLimited,
+    is_limited: bool,
+    round_trip: RoundTrip,
+    probes: Probes,
+    control: RateControl,
+    /// When the last packet of a probe was sent.
+    probed: Option<i64>,
+    /// When the first packet left that no feedback followed.
+    unanswered: Option<Instant>,
+    halvings: u32,
+    heard: bool,
+    statuses: u32,
+    disbelieved: Disbelieved,
+}
+
+impl Estimator {
+    pub fn new(now: Instant, limits: Limits) -> Self {
+        let limits = Limits { most: limits.most.max(limits.least), ..limits };
+        Self {
+            epoch: now,
+            limits,
+            history: SentHistory::new(),
+            reference: None,
+            expected: None,
+            offset: None,
+            grouping: Grouping::default(),
+            trend: Trend::new(),
+            queue: QueueDelay::default(),
+            acknowledged: Acknowledged::default(),
+            loss: LossControl::default(),
+            limited: ApplicationLimited::new(now),
+            is_limited: false,
+            round_trip: RoundTrip::default(),
+            probes: Probes::new(now),
+            control: RateControl::new(now, limits.start, limits.least, limits.most),
+            probed: None,
+            unanswered: None,
+            halvings: 0,
+            heard: false,
+            statuses: MAX_STATUSES / 8,
+            disbelieved: Disbelieved::default(),
+        }
+    }
+
+    /// A packet of `bytes` leaves, headers of all layers included; answers its transport-wide sequence number.
+    pub fn on_sent(&mut self, now: Instant, bytes: usize, cluster: Option<ClusterId>) -> u16 {
+        let sent = self.micros(now);
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+        if let Some(cluster) = cluster {
+            self.probes.on_sent(cluster, sent, bytes);
+            self.probed = Some(sent);
+        }
+        self.limited.on_sent(now, bytes);
+        self.unanswered.get_or_insert(now);
+        self.statuses = (self.statuses + STATUSES_PER_PACKET).min(MAX_STATUSES);
+        self.history.push(sent, bytes, cluster)
+    }
+
+    /// Feedback came from the peer.
+    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        let Some(left) = self.statuses.checked_sub(feedback.status_count.into()) else {
+            self.disbelieved.floods += 1;
+            return;
+        };
+        self.statuses = left;
+        let next = feedback.base_sequence.wrapping_add(feedback.status_count);
+        let expected = self.expected.replace(next);
+        if expected.is_some_and(|expected| feedback.base_sequence.wrapping_sub(expected).cast_signed() > 0) {
+            self.acknowledged.interrupt();
+        }
+        let base = self.unwrap_reference(feedback.reference_time);
+        let shift = base - i64::from(feedback.reference_time) * TICKS_PER_REFERENCE;
+        let mut newest: Option<i64> = None;
+        for (sequence, arrival) in feedback.packets() {
+            let arrived = arrival.map(|ticks| (ticks + shift) * TICK);
+            if let Some(sent) = self.on_status(sequence, arrived) {
+                newest = newest.max(Some(sent));
+            }
+        }
+        if let Some(sent) = newest {
+            self.conclude(now, sent);
+        }
+    }
+
+    /// What the subscriptions would use if the line carried it. While this is above the target, probes look for it.
+    pub fn set_wanted(&mut self, wanted: BitRate) {
+        self.probes.set_wanted(wanted);
+    }
+
+    /// The next probe to send; ask after feedback, after [`Self::set_wanted`] and at the timeout, until there is none.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
+        let calm = self.control.phase() != Phase::Drain && self.loss.limit().is_none() && self.halvings == 0;
+        let noise = Duration::from_micros(self.trend.noise());
+        self.probes.poll(now, self.target(), calm, noise)
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let probe = self.probes.next_timeout(self.target());
+        [self.silence_due(), probe].into_iter().flatten().min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.silence_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let before = self.control.estimate();
+        if self.halvings == 0 {
+            self.probes.on_fall(now, before, before.scaled(0.5));
+        }
+        self.halvings += 1;
+        self.control.limit(before.scaled(0.5));
+    }
+
+    /// What may be sent, padding and retransmissions included.
+    pub fn target(&self) -> BitRate {
+        let limit = self.loss.limit().unwrap_or(BitRate::MAX);
+        self.control.target().min(limit).max(self.limits.least)
+    }
+
+    pub fn explain(&self) -> Explanation {
+        let because = match self.control.phase() {
+            _ if self.halvings > 0 => Because::Silence,
+            _ if !self.heard => Because::Start,
+            Phase::Drain => Because::Drain,
+            _ if self.loss.limit().is_some_and(|limit| limit < self.control.estimate()) => Because::Loss,
+            _ if self.is_limited => Because::Limited,
+            Phase::Hold => Because::Hold,
+            Phase::Increase => Because::Increase,
+        };
+        Explanation {
+            target: self.target(),
+            because,
+            queue: Duration::from_micros(self.queue.recent().max(0).unsigned_abs()),
+            round_trip: self.round_trip.smoothed(),
+            loss: self.loss.present(),
+            inherent_loss: self.loss.inherent(),
+            acknowledged: self.acknowledged.steady(),
+            capacity: self.control.capacity(),
+        }
+    }
+
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.smoothed()
+    }
+
+    pub fn disbelieved(&self) -> Disbelieved {
+        self.disbelieved
+    }
+
+    /// Answers when the packet was sent if this is news of its arrival.
+    fn on_status(&mut self, sequence: u16, arrived: Option<i64>) -> Option<i64> {
+        let Some(packet) = self.history.find(sequence) else {
+            self.disbelieved.unknown += 1;
+            return None;
+        };
+        let (before, packet) = match arrived {
+            None if packet.fate == Fate::Unknown => {
+                packet.fate = Fate::Lost;
+                self.loss.add(packet.sent, packet.bytes, true);
+                return None;
+            }
+            None => return None,
+            Some(_) => (std::mem::replace(&mut packet.fate, Fate::Received), *packet),
+        };
+        let arrived = arrived?;
+        match before {
+            Fate::Received => return None,
+            Fate::Lost => self.loss.on_recovered(),
+            Fate::Unknown => self.loss.add(packet.sent, packet.bytes, false),
+        }
+        self.check_clock(packet.sent, arrived);
+        self.acknowledged.add(packet.sent, arrived, packet.bytes);
+        self.queue.add(packet.sent, arrived);
+        match packet.cluster {
+            // A probe queues on purpose; the trend is of what is sent at the target.
+            Some(cluster) => self.probes.on_arrived(cluster, arrived, packet.bytes),
+            None => {
+                if let Some(delta) = self.grouping.add(packet.sent, arrived) {
+                    self.trend.add(delta);
+                }
+            }
+        }
+        Some(packet.sent)
+    }
+
+    fn conclude(&mut self, now: Instant, newest: i64) {
+        self.heard = true;
+        if std::mem::take(&mut self.halvings) > 0 {
+            self.loss.forget_newest();
+        }
+        let sent_at = self.epoch + Duration::from_micros(newest.max(0).unsigned_abs());
+        let round_trip = now.saturating_duration_since(sent_at);
+        self.round_trip.add(round_trip);
+        self.unanswered = (self.micros(now) > newest).then_some(now);
+        self.is_limited = self.limited.judge(now, self.target());
+        let queue = self.queue.recent();
+        let shadowed = self.probed.is_some_and(|probed| newest < probed + PROBE_SHADOW);
+        let signals = Signals {
+            usage: self.trend.usage(),
+            queue,
+            newest: self.queue.newest(),
+            recent: self.acknowledged.recent(),
+            steady: self.acknowledged.steady(),
+            round_trip: self.round_trip.smoothed(),
+            limited: self.is_limited,
+            lossy: self.loss.is_excessive(),
+            probed: shadowed && queue < PROBE_QUEUE,
+        };
+        match self.control.handle(now, signals) {
+            Verdict::Nothing => {}
+            Verdict::Fell(before) => self.probes.on_fall(now, before, self.control.estimate()),
+            Verdict::Rebase => self.queue.rebase(),
+        }
+        if self.loss.conclude() {
+            self.probes.on_fall(now, self.control.estimate(), self.target());
+        }
+        if let Some(result) = self.probes.conclude(now, self.target())
+            && !(signals.usage == Usage::Over && signals.newest > PROBE_QUEUE)
+            && self.control.on_proven(result)
+        {
+            self.probes.confirm(result.rate.scaled(CONFIRM));
+        }
+    }
+
+    /// The reference time in ticks, on a clock that does not wrap.
+    fn unwrap_reference(&mut self, reference: u32) -> i64 {
+        const WRAP: u32 = 8; // bits that 24 lack of 32
+        let ticks = match self.reference {
+            None => i64::from(reference) * TICKS_PER_REFERENCE,
+            Some(last) => {
+                let last_reference = (last / TICKS_PER_REFERENCE) as u32;
+                let step = (reference.wrapping_sub(last_reference) << WRAP).cast_signed() >> WRAP;
+                last + i64::from(step) * TICKS_PER_REFERENCE
+            }
+        };
+        self.reference = Some(ticks);
+        ticks
+    }
+
+    /// Begins anew with what compares arrivals when the receiver's clock became another.
+    fn check_clock(&mut self, sent: i64, arrived: i64) {
+        let offset = arrived - sent;
+        let jumped = self.offset.is_some_and(|before| (offset - before).abs() > CLOCK_JUMP);
+        self.offset = Some(offset);
+        if jumped {
+            self.disbelieved.clock_jumps += 1;
+            self.grouping = Grouping::default();
+            self.trend = Trend::new();
+            self.queue = QueueDelay::default();
+            self.acknowledged.clear();
+        }
+    }
+
+    fn silence_due(&self) -> Option<Instant> {
+        let patience = SILENCE + 2 * self.round_trip.smoothed();
+        let since = self.unanswered.filter(|_| self.halvings < MAX_HALVINGS);
+        since.map(|since| since + patience + HALVING * self.halvings)
+    }
+
+    fn micros(&self, at: Instant) -> i64 {
+        let micros = at.saturating_duration_since(self.epoch).as_micros();
+        i64::try_from(micros).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What loss says about the rate: only loss that depends on the rate is a reason to send less.
+//!
+//! A radio loses some of everything, whatever is sent; a full or policed line loses what is too much. The two look the
+//! same at one rate and different at two, so [`LossControl`] keeps what was lost at which rate and compares:
+//!
+//! ```text
+//! loss at lower rates (inherent)   loss now        then
+//! known                            2 % above it    no more than was delivered
+//! unknown                          10 %            less, so that it becomes known
+//! otherwise                                        no limit, or the limit rises
+//! ```
+
+use std::time::Duration;
+
+use crate::BitRate;
+
+/// An observation spans at least so long and so many packets: fewer make a single loss look like a catastrophe. In
+/// microseconds.
+const SPAN: i64 = 500_000;
+const LEAST_PACKETS: u32 = 40;
+/// Remembered observations: ten seconds and more.
+const OBSERVATIONS: usize = 20;
+
+/// Loss above what is inherent by more than this is too much rate.
+const TOLERATED: f64 = 0.02;
+/// So much loss is too much rate unless proven otherwise.
+const SUSPECT: f64 = 0.10;
+/// An observation below this share of the present rate tells what is lost at lower rates.
+const LOWER: f64 = 0.92;
+/// A lower rate that took less than this share of the loss away did not help.
+const HELPED: f64 = 0.25;
+/// The limit is this share of what was delivered.
+const BACK_OFF: f64 = 0.95;
+/// How a limit rises with each observation that gives it no reason.
+const RELAX: f64 = 1.08;
+/// A limit so far above what is sent limits nothing.
+const IRRELEVANT: f64 = 1.5;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Observation {
+    rate: BitRate,
+    packets: u32,
+    lost: u32,
+}
+
+/// Loss by rate, and the limit that follows. Bound: [`OBSERVATIONS`].
+#[derive(Debug, Default)]
+pub struct LossControl {
+    began: Option<i64>,
+    last_sent: i64,
+    bytes: u64,
+    packets: u32,
+    lost: u32,
+    observations: [Observation; OBSERVATIONS],
+    next: usize,
+    limit: Option<BitRate>,
+    inherent: Option<f64>,
+    present: f64,
+}
+
+impl LossControl {
+    /// Takes what became of a packet, in the order of sending.
+    pub fn add(&mut self, sent: i64, bytes: u16, lost: bool) {
+        self.began.get_or_insert(sent);
+        self.last_sent = self.last_sent.max(sent);
+        self.bytes += u64::from(bytes);
+        self.packets += 1;
+        self.lost += u32::from(lost);
+    }
+
+    /// A packet that was called lost came after all.
+    pub fn on_recovered(&mut self) {
+        self.lost = self.lost.saturating_sub(1);
+    }
+
+    /// What was noted since the last observation was lost in a pause of the line, whatever the rate.
+    pub fn forget_newest(&mut self) {
+        (self.began, self.bytes, self.packets, self.lost) = (None, 0, 0, 0);
+    }
+
+    /// After each feedback; true when the limit was just lowered.
+    pub fn conclude(&mut self) -> bool {
+        let Some(began) = self.began else { return false };
+        let span = self.last_sent - began;
+        if span < SPAN || self.packets < LEAST_PACKETS {
+            return false;
+        }
+        let rate = BitRate::of(self.bytes, Duration::from_micros(span.unsigned_abs()));
+        let observation = Observation { rate, packets: self.packets, lost: self.lost };
+        self.forget_newest();
+        let lowered = self.judge(observation);
+        self.observations[self.next] = observation;
+        self.next = (self.next + 1) % OBSERVATIONS;
+        lowered
+    }
+
+    pub fn limit(&self) -> Option<BitRate> {
+        self.limit
+    }
+
+    /// The share lost in the newest observation.
+    pub fn present(&self) -> f64 {
+        self.present
+    }
+
+    /// More is lost than would be at lower rates.
+    pub fn is_excessive(&self) -> bool {
+        self.present > self.inherent.unwrap_or(0.0) + TOLERATED
+    }
+
+    /// The share lost at lower rates too.
+    pub fn inherent(&self) -> Option<f64> {
+        self.inherent
+    }
+
+    fn judge(&mut self, now: Observation) -> bool {
+        self.present = share(now.packets, now.lost);
+        self.inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
+        let allowed = self.inherent.map_or(SUSPECT, |inherent| inherent + TOLERATED);
+        // Two deviations of so many throws: what chance loses is no reason.
+        let chance = 2.0 * (allowed * (1.0 - allowed).max(0.0) / f64::from(now.packets)).sqrt();
+        if self.present > allowed + chance {
+            let inherent = self.inherent.unwrap_or(0.0);
+            let passed = ((1.0 - self.present) / (1.0 - inherent).max(0.1)).clamp(0.0, 1.0);
+            let limit = now.rate.scaled(passed * BACK_OFF);
+            self.limit = Some(self.limit.map_or(limit, |before| before.min(limit)));
+            return true;
+        }
+        let relaxed = self.limit.map(|limit| limit.max(now.rate.scaled(BACK_OFF)).scaled(RELAX));
+        self.limit = relaxed.filter(|limit| *limit < now.rate.scaled(IRRELEVANT));
+        false
+    }
+
+    fn at_lower_rates(&self, rate: BitRate) -> Option<f64> {
+        let lower = rate.scaled(LOWER);
+        self.lost_where(|observed| observed < lower)
+    }
+
+    /// What is lost at present, if it is about what was lost at higher rates.
+    fn unhelped(&self, rate: BitRate) -> Option<f64> {
+        let higher = self.lost_where(|observed| observed.scaled(LOWER) > rate)?;
+        (self.present > higher * (1.0 - HELPED)).then_some(self.present)
+    }
+
+    fn lost_where(&self, rate: impl Fn(BitRate) -> bool) -> Option<f64> {
+        let (packets, lost) = self
+            .observations
+            .iter()
+            .filter(|observation| observation.packets > 0 && rate(observation.rate))
+            .fold((0_u32, 0_u32), |(packets, lost), one| {
+                (packets.saturating_add(one.packets), lost.saturating_add(one.lost))
+            });
+        (packets >= LEAST_PACKETS).then(|| share(packets, lost))
+    }
+}
+
+fn share(packets: u32, lost: u32) -> f64 {
+    f64::from(lost) / f64::from(packets.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten seconds at rates that `rate` chooses by the limit, over a line that loses as `loss` says.
+    fn play(
+        mut rate: impl FnMut(&LossControl, i64) -> BitRate,
+        loss: impl Fn(BitRate) -> f64,
+    ) -> LossControl {
+        let (mut control, mut at, mut owed) = (LossControl::default(), 0, 0.0);
+        while at < 10_000_000 {
+            let rate = rate(&control, at);
+            at += rate.time_for(1_000).as_micros() as i64;
+            owed += loss(rate);
+            let lost = owed >= 1.0;
+            owed -= f64::from(u8::from(lost));
+            control.add(at, 1_000, lost);
+            control.conclude();
+        }
+        control
+    }
+
+    #[test]
+    fn a_radio_that_loses_some_of_everything_sets_no_limit() {
+        let ramp = |_: &LossControl, at: i64| BitRate::from_kbps(500).scaled(1.0 + at as f64 / 5e6);
+        let control = play(ramp, |_| 0.05);
+        assert_eq!(control.limit(), None);
+        assert!(control.inherent().is_some_and(|inherent| (0.03..0.07).contains(&inherent)));
+    }
+
+    #[test]
+    fn much_loss_is_no_limit_once_less_rate_did_not_help() {
+        let obedient = |control: &LossControl, _: i64| {
+            control.limit().unwrap_or(BitRate::MAX).min(BitRate::from_kbps(1_000))
+        };
+        let control = play(obedient, |_| 0.2);
+        let limit = control.limit().unwrap_or(BitRate::MAX);
+        assert!(limit > BitRate::from_kbps(700), "{limit}");
+    }
+
+    #[test]
+    fn a_policed_line_limits_to_what_it_passes() {
+        let line = BitRate::from_kbps(600);
+        let obedient = |control: &LossControl, _: i64| {
+            control.limit().unwrap_or(BitRate::MAX).min(BitRate::from_kbps(1_200))
+        };
+        let control = play(obedient, |rate| 1.0 - line.ratio(rate.max(line)));
+        let limit = control.limit().expect("half was lost");
+        assert!((500..700).contains(&(limit.bps() / 1_000)), "{limit}");
+    }
+}

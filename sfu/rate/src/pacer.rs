@@ -1,0 +1,190 @@
+//! May it go now? A pacer that holds nothing: queues are its caller's.
+//!
+//! What stays within the budget goes straight through. A burst (a key frame, a late joiner's replay) is spread at a
+//! little over the target; audio never waits, and retransmissions wait less than pictures. A probe cluster sets a pace
+//! of its own for some 15 ms, of media if there is any and of padding otherwise.
+
+use std::time::{Duration, Instant};
+
+use crate::{BitRate, ClusterId, ProbeCluster};
+
+/// The pace in targets. More sends key frames sooner and fills the queue before the line with them.
+const PACE: f64 = 1.2;
+/// What may go at once, as time at the pace. At most this do pictures add to the wait of audio behind them.
+const BURST: Duration = Duration::from_millis(5);
+/// Retransmissions are few, late already, and may overtake this much.
+const RETRANSMISSION_BURST: Duration = Duration::from_millis(30);
+/// Debts are forgotten beyond this: audio alone may exceed a tiny target, and pictures must not wait for ever.
+const MAX_DEBT: Duration = Duration::from_millis(500);
+/// A cluster that could not be sent within this is given up.
+const CLUSTER_EXPIRY: Duration = Duration::from_millis(200);
+/// RTP padding ends at 255 bytes (RFC 3550 §5.1), retransmissions at the size of a packet.
+const MAX_PADDING: u64 = 1_200;
+const MIN_PADDING: u64 = 50;
+
+/// What waits, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Audio,
+    Retransmission,
+    Video,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    cluster: ProbeCluster,
+    began: Option<Instant>,
+    asked: Instant,
+    packets: u32,
+    bytes: u64,
+}
+
+/// One peer's budget of sending.
+#[derive(Debug)]
+pub struct Pacer {
+    pace: BitRate,
+    /// When what was sent so far will have passed at the pace.
+    free_at: Instant,
+    running: Option<Running>,
+    /// A second cluster that waits for the first.
+    next: Option<ProbeCluster>,
+}
+
+impl Pacer {
+    pub fn new(now: Instant, target: BitRate) -> Self {
+        Self { pace: target.scaled(PACE), free_at: now, running: None, next: None }
+    }
+
+    pub fn set_target(&mut self, target: BitRate) {
+        self.pace = target.scaled(PACE);
+    }
+
+    /// Sends a probe as soon as what runs is done; one more waits at most.
+    pub fn probe(&mut self, now: Instant, cluster: ProbeCluster) {
+        if self.running.is_none() {
+            self.running = Some(Running { cluster, began: None, asked: now, packets: 0, bytes: 0 });
+        } else {
+            self.next = Some(cluster);
+        }
+    }
+
+    /// When a packet may go; what is not after `now` goes at once.
+    pub fn when(&self, now: Instant, class: Class) -> Instant {
+        let burst = match class {
+            Class::Audio => return now,
+            Class::Retransmission => RETRANSMISSION_BURST,
+            Class::Video => BURST,
+        };
+        let paced = self.free_at.checked_sub(burst).unwrap_or(now);
+        self.next_of_cluster().map_or(paced, |of_cluster| paced.min(of_cluster))
+    }
+
+    /// When padding is due for a probe, unless media goes in its place.
+    pub fn next_of_cluster(&self) -> Option<Instant> {
+        let running = self.running.as_ref()?;
+        let passed = running.cluster.rate.time_for(running.bytes);
+        Some(running.began.map_or(running.asked, |began| began + passed))
+    }
+
+    /// How much padding to send now.
+    pub fn padding(&mut self, now: Instant) -> Option<usize> {
+        self.expire(now);
+        let due = self.next_of_cluster()?;
+        let cluster = self.running.as_ref()?.cluster;
+        let bytes = cluster.bytes.div_ceil(u64::from(cluster.packets.max(1)));
+        (due <= now).then_some(bytes.clamp(MIN_PADDING, MAX_PADDING) as usize)
+    }
+
+    /// Notes what was sent, and says which probe it was part of.
+    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> Option<ClusterId> {
+        let bytes = bytes as u64;
+        let busy = self.free_at.max(now) + self.pace.time_for(bytes).min(MAX_DEBT);
+        self.free_at = busy.min(now + MAX_DEBT);
+        self.expire(now);
+        let running = self.running.as_mut()?;
+        running.began.get_or_insert(now);
+        running.packets += 1;
+        running.bytes += bytes;
+        let cluster = running.cluster;
+        if running.packets >= cluster.packets && running.bytes >= cluster.bytes {
+            self.advance(now);
+        }
+        Some(cluster.id)
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if let Some(running) = &self.running
+            && now.saturating_duration_since(running.asked) > CLUSTER_EXPIRY
+        {
+            self.advance(now);
+        }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.running = None;
+        if let Some(cluster) = self.next.take() {
+            self.probe(now, cluster);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Probes;
+
+    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_steady_stream_goes_straight_through_and_a_burst_is_spread() {
+        let now = start();
+        let mut pacer = Pacer::new(now, BitRate::from_kbps(1_000));
+        for packet in 0..100 {
+            let at = now + Duration::from_millis(10) * packet;
+            assert!(pacer.when(at, Class::Video) <= at, "packet {packet}");
+            pacer.on_sent(at, 1_200);
+        }
+        let (begin, mut at) = (now + Duration::from_secs(2), now + Duration::from_secs(2));
+        for _ in 0..50 {
+            at = at.max(pacer.when(at, Class::Video));
+            pacer.on_sent(at, 1_200);
+        }
+        let took = at - begin;
+        assert!(took > Duration::from_millis(370) && took < Duration::from_millis(410), "{took:?}");
+        assert_eq!(pacer.when(at, Class::Audio), at, "audio waits for nothing");
+        assert!(pacer.when(at, Class::Retransmission) < pacer.when(at, Class::Video));
+    }
+
+    #[test]
+    fn a_probe_without_media_is_padding_at_its_pace() {
+        let now = start();
+        let mut probes = Probes::new(now);
+        probes.set_wanted(BitRate::MAX);
+        let cluster = probes.poll(now, BitRate::from_kbps(400), true, Duration::ZERO).unwrap();
+        let mut pacer = Pacer::new(now, BitRate::from_kbps(400));
+        pacer.probe(now, cluster);
+        let (mut at, mut bytes, mut packets) = (now, 0, 0);
+        while let Some(due) = pacer.next_of_cluster() {
+            at = at.max(due);
+            let padding = pacer.padding(at).expect("it is due");
+            assert_eq!(pacer.on_sent(at, padding), Some(cluster.id));
+            bytes += padding;
+            packets += 1;
+        }
+        assert!(packets >= cluster.packets && bytes as u64 >= cluster.bytes);
+        assert!(at - now < Duration::from_millis(30), "{:?}", at - now);
+    }
+
+    #[test]
+    fn no_debt_lasts_for_ever() {
+        let now = start();
+        let mut pacer = Pacer::new(now, BitRate::ZERO);
+        for _ in 0..1_000 {
+            pacer.on_sent(now, 60_000);
+        }
+        assert!(pacer.when(now, Class::Video) <= now + MAX_DEBT);
+    }
+}
