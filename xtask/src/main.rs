@@ -57,6 +57,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Play rate control's scenarios in virtual time (release build)
+    Sim {
+        /// Passed on; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Look for inputs that break what parses them, with libFuzzer (needs a C++ compiler)
     #[command(subcommand)]
     Fuzz(fuzz::Fuzz),
@@ -71,6 +77,7 @@ fn main() -> Result<()> {
         Chore::E2e { filters } => setup::run().and_then(|()| e2e::run(&filters)),
         Chore::Try { arguments } => try_out::run(&arguments),
         Chore::Bench { arguments } => release("weir-bench", &arguments),
+        Chore::Sim { arguments } => release("weir-sim", &arguments),
         Chore::Fuzz(what) => fuzz::run(what),
     }
 }

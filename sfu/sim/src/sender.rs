@@ -1,0 +1,142 @@
+//! The near end: an estimator and a pacer, audio, and a picture whose rate follows the estimate.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weir_rate::{BitRate, Class, Estimator, Limits, Pacer};
+use weir_rtp::rtcp::{Compound, RtcpPacket};
+
+use crate::chance::Chance;
+use crate::encoder::Encoder;
+
+/// IP, UDP, RTP with extensions, and the authentication tag.
+const OVERHEAD: usize = 20 + 8 + 20 + 16;
+const MAX_PAYLOAD: usize = 1_140;
+pub const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+const AUDIO_BYTES: usize = 80 + OVERHEAD;
+/// Of what audio leaves so much is given to the picture; the rest is for retransmissions and scatter.
+const PICTURE: f64 = 0.98;
+/// Frames are left out while more than this waits.
+const MAX_WAITING: Duration = Duration::from_millis(120);
+
+/// What audio and a picture of this rate take of a line.
+pub fn on_the_line(picture: BitRate) -> BitRate {
+    picture.scaled((MAX_PAYLOAD + OVERHEAD) as f64 / MAX_PAYLOAD as f64).plus(audio())
+}
+
+fn audio() -> BitRate {
+    BitRate::of(AUDIO_BYTES as u64, AUDIO_INTERVAL)
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Audio,
+    Video,
+    Padding,
+}
+
+/// A packet on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    pub flow: usize,
+    pub sequence: u16,
+    pub kind: Kind,
+    pub bytes: usize,
+    pub sent: Duration,
+}
+
+/// One flow's sending side.
+#[derive(Debug)]
+pub struct Sender {
+    flow: usize,
+    pub estimator: Estimator,
+    pacer: Pacer,
+    encoder: Encoder,
+    waiting: VecDeque<usize>,
+    waiting_bytes: usize,
+    /// Sent by the last call, to be taken.
+    pub out: Vec<Packet>,
+}
+
+impl Sender {
+    /// `most` is the highest rate of the picture.
+    pub fn new(flow: usize, now: Instant, seed: u64, most: BitRate, key_frames_every: Duration) -> Self {
+        let mut estimator = Estimator::new(now, Limits::default());
+        estimator.set_wanted(on_the_line(most.scaled(1.0 / PICTURE)));
+        Self {
+            flow,
+            pacer: Pacer::new(now, estimator.target()),
+            estimator,
+            encoder: Encoder::new(Chance::new(seed, 100 + flow as u64), most, key_frames_every),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            out: Vec::new(),
+        }
+    }
+
+    pub fn on_audio(&mut self, now: Instant, at: Duration) {
+        self.send(now, at, Kind::Audio, AUDIO_BYTES);
+        self.pump(now, at);
+    }
+
+    pub fn on_frame(&mut self, now: Instant, at: Duration) {
+        let target = self.estimator.target();
+        if target.time_for(self.waiting_bytes as u64) > MAX_WAITING {
+            self.encoder.skip();
+            return self.pump(now, at);
+        }
+        let picture =
+            target.minus(audio()).scaled(PICTURE * MAX_PAYLOAD as f64 / (MAX_PAYLOAD + OVERHEAD) as f64);
+        let mut bytes = self.encoder.frame(picture.max(BitRate::from_kbps(20)));
+        while bytes > 0 {
+            let payload = bytes.min(MAX_PAYLOAD);
+            bytes -= payload;
+            self.waiting.push_back(payload + OVERHEAD);
+            self.waiting_bytes += payload + OVERHEAD;
+        }
+        self.pump(now, at);
+    }
+
+    pub fn on_feedback(&mut self, now: Instant, at: Duration, datagram: &[u8]) {
+        for packet in Compound::new(datagram).flatten() {
+            if let RtcpPacket::TransportFeedback(feedback) = packet {
+                self.estimator.on_feedback(now, &feedback);
+            }
+        }
+        self.pump(now, at);
+    }
+
+    /// Sends what may go; [`Sender::next`] says when there is more.
+    pub fn pump(&mut self, now: Instant, at: Duration) {
+        self.estimator.handle_timeout(now);
+        self.pacer.set_target(self.estimator.target());
+        while let Some(cluster) = self.estimator.poll_probe(now) {
+            self.pacer.probe(now, cluster);
+        }
+        while let Some(&bytes) = self.waiting.front() {
+            if self.pacer.when(now, Class::Video) > now {
+                break;
+            }
+            self.waiting.pop_front();
+            self.waiting_bytes -= bytes;
+            self.send(now, at, Kind::Video, bytes);
+        }
+        while self.waiting.is_empty()
+            && let Some(bytes) = self.pacer.padding(now)
+        {
+            self.send(now, at, Kind::Padding, bytes);
+        }
+    }
+
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        let video = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
+        [video, self.pacer.next_of_cluster(), self.estimator.next_timeout()].into_iter().flatten().min()
+    }
+
+    fn send(&mut self, now: Instant, at: Duration, kind: Kind, bytes: usize) {
+        let cluster = self.pacer.on_sent(now, bytes);
+        let sequence = self.estimator.on_sent(now, bytes, cluster);
+        self.out.push(Packet { flow: self.flow, sequence, kind, bytes, sent: at });
+    }
+}
