@@ -302,24 +302,32 @@ impl Flight {
             && self.bytes as f64 >= ARRIVED * self.cluster.bytes as f64
     }
 
-    /// From the first packet to the last lie the bytes of all but one.
+    /// Whether the line was full shows in the time that the cluster took, whatever the sizes of its packets: media and
+    /// padding differ much. A pacer waits after each packet for as long as that packet takes, so from the first to the
+    /// last it sent the bytes of all but the last; a full line takes as long before each packet, so there it is all but
+    /// the first.
     fn result(&self) -> Option<ProbeResult> {
         let sent = self.last_sent - self.first_sent;
         let arrived = self.last_arrived - self.first_arrived;
         if sent <= 0 || arrived <= 0 {
             return None;
         }
-        let over = |bytes: u64, less: u16, span: i64| {
-            BitRate::of(bytes.saturating_sub(less.into()), Duration::from_micros(span.unsigned_abs()))
-        };
-        let sent = over(self.bytes, self.last_sent_bytes, sent);
-        let arrived = over(self.bytes, self.first_arrived_bytes, arrived);
-        if arrived > sent.scaled(IMPLAUSIBLE) {
+        let stretch = arrived as f64 / sent as f64;
+        if stretch < 1.0 / IMPLAUSIBLE {
             return None;
         }
-        let saturated = arrived < sent.scaled(SATURATED);
-        let rate = if saturated { arrived.scaled(OF_SATURATED) } else { sent.min(arrived) };
-        Some(ProbeResult { rate, saturated })
+        let over = |less: u16, span: i64| {
+            let bytes = self.bytes.saturating_sub(less.into());
+            BitRate::of(bytes, Duration::from_micros(span.unsigned_abs()))
+        };
+        let sent = over(self.last_sent_bytes, sent);
+        let saturated = stretch > 1.0 / SATURATED;
+        let rate = if saturated {
+            over(self.first_arrived_bytes, arrived).scaled(OF_SATURATED)
+        } else {
+            sent.scaled(1.0 / stretch)
+        };
+        Some(ProbeResult { rate: rate.min(sent), saturated })
     }
 }
 
@@ -378,6 +386,22 @@ mod tests {
         let later = now + Duration::from_millis(1_500);
         let again = probes.poll(later, result.rate, true, Duration::ZERO).unwrap();
         assert_eq!(again.reason, ProbeReason::Wanted);
+    }
+
+    #[test]
+    fn a_large_packet_before_small_ones_is_no_full_line() {
+        let now = start();
+        let mut probes = Probes::new(now);
+        probes.set_wanted(BitRate::MAX);
+        let cluster = probes.poll(now, ESTIMATE, true, Duration::ZERO).unwrap();
+        let mut sent = 0;
+        for size in [1_200, 200, 200, 200, 200] {
+            probes.on_sent(cluster.id, sent, size);
+            probes.on_arrived(cluster.id, sent + 50_000, size);
+            sent += cluster.rate.time_for(size.into()).as_micros() as i64;
+        }
+        let result = probes.conclude(now, ESTIMATE).unwrap();
+        assert!(!result.saturated && result.rate >= cluster.rate.scaled(0.99), "{result:?}");
     }
 
     #[test]

@@ -38,10 +38,12 @@ fn follows_a_line_that_changes() {
 
 #[test]
 fn a_collapse_takes_no_audio_and_is_made_good() {
-    for (seed, figures) in play("collapse") {
+    let figures = play("collapse");
+    assert!(median(&figures, |one| one.rise) <= Some(millis(3_000)), "{figures:?}");
+    for (seed, figures) in figures {
         assert!(figures.audio_loss == 0.0, "seed {seed}: {figures:?}");
         assert!(figures.fall <= Some(millis(1_000)), "seed {seed}: {figures:?}");
-        assert!(figures.rise <= Some(millis(4_000)), "seed {seed}: {figures:?}");
+        assert!(figures.rise <= Some(millis(5_000)), "seed {seed}: {figures:?}");
         assert!(figures.queueing_p95 <= millis(50), "seed {seed}: {figures:?}");
     }
 }
