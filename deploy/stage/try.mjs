@@ -15,7 +15,7 @@ const USAGE = `Two people in an encrypted video call through Weir, on this machi
 
   deploy/try [--port N] [--mode compatibility|matrix_2_0] [--fresh]
 
-  --port N   the first of the ports, which are N+1 to N+9 (7800)
+  --port N   the first of the ports, which are N+1 to N+8 (7800)
   --mode M   how Element Call tells who is in the call: by state events (compatibility) or sticky ones (matrix_2_0)
   --fresh    forget the homeserver of the last time`;
 const LOOPBACK = '127.0.0.1';
