@@ -13,3 +13,4 @@ pub mod request;
 pub mod rooms;
 pub mod service;
 pub mod store;
+mod uri;

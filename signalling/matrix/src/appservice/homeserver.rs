@@ -13,6 +13,7 @@ use super::Registration;
 use crate::names::UserId;
 use crate::openid::{Home, Http, OpenId};
 use crate::rooms::{Members, MembersError};
+use crate::uri::encoded;
 
 /// Until an answer is there. A homeserver reads the members of a large room from its disk.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -46,7 +47,7 @@ impl Homeserver {
 
     /// Has the homeserver try whether it reaches us. If it does, it pushes at once what has waited.
     pub async fn ping(&self) -> Result<(), MembersError> {
-        let path = format!("/_matrix/client/v1/appservice/{}/ping", escaped(&self.id));
+        let path = format!("/_matrix/client/v1/appservice/{}/ping", encoded(&self.id));
         let (status, body) = self.ask(Method::POST, &path, "{}").await?;
         if status.is_success() { Ok(()) } else { Err(unexpected(status, &body)) }
     }
@@ -76,7 +77,7 @@ impl Members for Homeserver {
         room_id: &'a str,
     ) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>> {
         Box::pin(async move {
-            let path = format!("/_matrix/client/v3/rooms/{}/joined_members", escaped(room_id));
+            let path = format!("/_matrix/client/v3/rooms/{}/joined_members", encoded(room_id));
             let (status, body) = self.ask(Method::GET, &path, "").await?;
             match status {
                 StatusCode::OK => {
@@ -106,20 +107,6 @@ fn unexpected(status: StatusCode, body: &[u8]) -> MembersError {
     const SHOWN: usize = 200;
     let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     MembersError::Failed(format!("it answered {status}: {body}"))
-}
-
-/// As one segment of a path.
-fn escaped(segment: &str) -> String {
-    let mut path = String::with_capacity(segment.len());
-    for byte in segment.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                path.push(char::from(byte))
-            }
-            _ => path.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    path
 }
 
 #[cfg(test)]

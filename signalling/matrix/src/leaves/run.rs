@@ -16,6 +16,7 @@ use super::{
     Request, Verdict, Web,
 };
 use crate::store::{Store, StoreError};
+use crate::uri::encoded;
 
 /// Delegations that wait to be taken on. Whoever comes then waits with its client.
 const QUEUE: usize = 256;
@@ -311,7 +312,7 @@ impl Task {
         let (mut path, body) = call.dialect.request(&call.delay_id, call.action);
         if token.is_some() {
             path.push_str("?user_id=");
-            path.push_str(&percent_encode(&call.user));
+            path.extend(encoded(&call.user));
         }
         let request = Request {
             url: format!("{}{path}", call.homeserver),
@@ -353,20 +354,6 @@ impl Task {
         }
         self.warned.insert(Arc::clone(&call.homeserver));
     }
-}
-
-/// For a query. Matrix ids are mostly of characters that need it.
-fn percent_encode(text: &str) -> String {
-    use std::fmt::Write;
-
-    let mut encoded = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
-            _ => write!(encoded, "%{byte:02X}").expect("a string takes what it is given"),
-        }
-    }
-    encoded
 }
 
 async fn sleep_until(at: Option<Instant>) {

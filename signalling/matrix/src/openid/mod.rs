@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header, request};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::names::{ServerName, UserId};
+use crate::uri::encoded;
 use cache::Vouched;
 pub(crate) use http::{Answer, Guard, Http, Target};
 use limits::{Limits, Places};
@@ -210,7 +210,7 @@ impl OpenId {
     }
 
     async fn ask(&self, server: &ServerName, home: Option<&Home>, token: &str) -> Result<Answer, HttpError> {
-        let path = format!("{USER_INFO}{}", utf8_percent_encode(token, NON_ALPHANUMERIC));
+        let path = format!("{USER_INFO}{}", encoded(token));
         match home {
             Some(home) => {
                 let request = home.request(Method::GET, &path).body(Body::empty());
