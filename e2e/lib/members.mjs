@@ -1,4 +1,4 @@
-// Who is in a call by the word of a homeserver.
+// Who is in a call by the word of a homeserver, and whose leave from it is in a focus's hands.
 import { settle } from '../../interop/lib/wait.mjs';
 
 export async function membersAre(user, room, expected, deadline) {
@@ -8,4 +8,11 @@ export async function membersAre(user, room, expected, deadline) {
     if (members.join() === ids.join()) return true;
     throw new Error(members.join(', '));
   }, deadline);
+}
+
+// How many leaves at a focus have come so far.
+export async function leaves(focus, stage) {
+  const text = await (await fetch(`${focus.admin}/metrics`)).text();
+  const sample = text.split('\n').find((line) => line.startsWith(`weir_delegated_leaves{stage="${stage}"}`));
+  return Number(sample?.split(' ').at(-1) ?? 0);
 }

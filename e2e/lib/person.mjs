@@ -19,7 +19,7 @@ export class Person {
   // `url` is the page that hosts Element Call for this user. Contexts of their own keep pages from sharing storage and
   // visibility; whoever has none shares one.
   constructor(user, browser, url, context) {
-    Object.assign(this, { user, browser, url, context, console: [] });
+    Object.assign(this, { user, browser, url, context, console: [], restarts: 0 });
   }
 
   async open() {
@@ -31,6 +31,10 @@ export class Person {
       if (this.console.length > CONSOLE_LINES) this.console.shift();
     };
     this.page.on('console', (message) => note(message.text()));
+    // Of the leave that the homeserver sends if it hears no more of the client.
+    this.page.on('request', (request) => {
+      if (request.url().includes('/delayed_events/') && request.postData()?.includes('restart')) this.restarts += 1;
+    });
     this.page.on('pageerror', (error) => note(`error: ${error.message}`));
     await this.page.evaluateOnNewDocument(OBSERVER);
     await this.page.goto(this.url);

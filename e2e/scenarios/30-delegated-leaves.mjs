@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MEMBER_STATE } from '../../deploy/stage/lib/matrix.mjs';
 import { Clients } from '../../interop/lib/clients.mjs';
 import { expect, settle } from '../../interop/lib/wait.mjs';
-import { membersAre } from '../lib/members.mjs';
+import { leaves, membersAre } from '../lib/members.mjs';
 
 // No ghost stays longer.
 const GHOST_MS = 30000;
@@ -59,12 +59,6 @@ class Member {
     this.client.process.child.kill('SIGKILL');
     return Date.now();
   }
-}
-
-async function leaves(focus, stage) {
-  const text = await (await fetch(`${focus.admin}/metrics`)).text();
-  const sample = text.split('\n').find((line) => line.startsWith(`weir_delegated_leaves{stage="${stage}"}`));
-  return Number(sample?.split(' ').at(-1) ?? 0);
 }
 
 async function member(world, delay) {

@@ -8,12 +8,19 @@ import { start, stop } from './program.mjs';
 export class Focus {
   // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from; `homeserver`
   // is the URL of the one beside it, `serverName` its name. A focus that registers is an application service of it, and it must be given `registration`.
-  constructor({ name, folder, binary, bind, ports, media, serverName, homeserver, authority, level = 'info', registers = false }) {
-    Object.assign(this, { name, folder, binary, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
+  constructor({ registers = false, ...settings }) {
+    const { name, folder, binary, bind, ports, serverName } = settings;
+    Object.assign(this, { name, folder, binary, settings, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
     fs.mkdirSync(folder, { recursive: true });
     this.config = path.join(folder, 'weir.toml');
     this.log = path.join(folder, 'weir.log');
     if (registers) this.register(serverName);
+    this.configure();
+  }
+
+  // For its next start. Without `delegation` clients keep their leaves alive themselves.
+  configure({ delegation = true } = {}) {
+    const { folder, bind, ports, media, serverName, homeserver, authority, level = 'info' } = this.settings;
     fs.writeFileSync(this.config, [
       '[http]', `bind = "${bind}:${ports.http}"`,
       '[media]', `bind = ${JSON.stringify(media)}`, `udp_port = ${ports.udp}`, `tcp_port = ${ports.tcp}`,
@@ -21,7 +28,8 @@ export class Focus {
       '[log]', `level = "${level}"`,
       '[matrix]', `server_name = "${serverName}"`, `url = "ws://${bind}:${ports.http}/livekit/sfu"`,
       `homeserver_url = "${homeserver}"`, `state_directory = "${folder}"`,
-      ...(registers ? ['[matrix.appservice]', `registration = "${this.registration}"`] : []),
+      ...(this.registration ? ['[matrix.appservice]', `registration = "${this.registration}"`] : []),
+      '[matrix.leaves]', `delegation = ${delegation}`,
       '[matrix.openid]', 'allow_networks = ["127.0.0.0/8"]', `authorities_file = "${authority.certificate}"`, '',
     ].join('\n'));
   }
