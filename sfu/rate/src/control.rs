@@ -133,6 +133,14 @@ impl RateControl {
         self.relief.map_or(self.estimate, |relief| relief.min(self.estimate)).max(self.least)
     }
 
+    /// What the line carries once the queue is gone: the estimate, but for the dips that drain a queue.
+    pub fn sustainable(&self) -> BitRate {
+        match self.phase {
+            Phase::Drain => self.resumed(),
+            Phase::Increase | Phase::Hold => self.estimate,
+        }
+    }
+
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -256,9 +264,12 @@ impl RateControl {
     }
 
     fn resume(&mut self) {
-        let capacity = self.capacity.unwrap_or(self.estimate);
-        self.estimate = capacity.scaled(RESUME).clamp(self.least, self.most);
+        self.estimate = self.resumed();
         self.phase = Phase::Increase;
+    }
+
+    fn resumed(&self) -> BitRate {
+        self.capacity.unwrap_or(self.estimate).scaled(RESUME).clamp(self.least, self.most)
     }
 
     fn increase(&mut self, elapsed: Duration, signals: Signals) {

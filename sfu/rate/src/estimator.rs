@@ -83,6 +83,7 @@ pub enum Because {
 #[derive(Clone, Copy, Debug)]
 pub struct Explanation {
     pub target: BitRate,
+    pub sustainable: BitRate,
     pub because: Because,
     pub queue: Duration,
     pub round_trip: Duration,
@@ -241,6 +242,13 @@ impl Estimator {
         self.control.target().min(limit).max(self.limits.least)
     }
 
+    /// What the line carries once the queue is gone; what layers are chosen by. It falls at once when the line does, like
+    /// [`Self::target`], but not while a queue drains, and rises by proof alone.
+    pub fn sustainable(&self) -> BitRate {
+        let limit = self.loss.limit().unwrap_or(BitRate::MAX);
+        self.control.sustainable().min(limit).max(self.limits.least)
+    }
+
     pub fn explain(&self) -> Explanation {
         let because = match self.control.phase() {
             _ if self.halvings > 0 => Because::Silence,
@@ -253,6 +261,7 @@ impl Estimator {
         };
         Explanation {
             target: self.target(),
+            sustainable: self.sustainable(),
             because,
             queue: Duration::from_micros(self.queue.recent().max(0).unsigned_abs()),
             round_trip: self.round_trip.smoothed(),

@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Drive an [`Estimator`] so: [`Estimator::on_sent`] numbers each packet that leaves; [`Estimator::on_feedback`] takes
-//! what comes back; then ask [`Estimator::target`] and [`Estimator::poll_probe`], and call
-//! [`Estimator::handle_timeout`] when [`Estimator::next_timeout`] says so. A [`Pacer`] says when packets may go.
+//! what comes back; then ask [`Estimator::target`] for the [`Pacer`], which says when packets may go,
+//! [`Estimator::sustainable`] for choosing layers, and [`Estimator::poll_probe`]; and call
+//! [`Estimator::handle_timeout`] when [`Estimator::next_timeout`] says so.
 //!
 //! What peers say is bounded: numbers that were never sent count for nothing, arrivals prove at most the rate that was
 //! sent, the estimate stays within a small multiple of what was proven, and feedback beyond what can be due is not

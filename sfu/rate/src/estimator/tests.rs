@@ -97,6 +97,11 @@ fn a_growing_queue_brings_it_below_what_passes() {
     let target = pair.estimator.target();
     assert!(target < rate.scaled(0.6), "{target}");
     assert_eq!(pair.estimator.explain().because, Because::Drain);
+    let sustainable = pair.estimator.sustainable();
+    assert!(
+        sustainable > target && sustainable <= rate.scaled(0.6),
+        "layers are not to follow the draining: {sustainable}"
+    );
 }
 
 #[test]
