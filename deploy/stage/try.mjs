@@ -13,10 +13,11 @@ import { stopAll } from './lib/program.mjs';
 
 const USAGE = `Two people in an encrypted video call through Weir, on this machine.
 
-  deploy/try [--port N] [--mode compatibility|matrix_2_0] [--fresh]
+  deploy/try [--port N] [--mode compatibility|matrix_2_0] [--log L] [--fresh]
 
   --port N   the first of the ports, which are N+1 to N+8 (7800)
   --mode M   how Element Call tells who is in the call: by state events (compatibility) or sticky ones (matrix_2_0)
+  --log L    how much Weir logs: info, debug, or levels by module (info)
   --fresh    forget the homeserver of the last time`;
 const LOOPBACK = '127.0.0.1';
 const PEOPLE = ['Alice', 'Bob'];
@@ -28,6 +29,7 @@ const { values: options } = parseArgs({
     folder: { type: 'string' },
     port: { type: 'string', default: '7800' },
     mode: { type: 'string', default: 'compatibility' },
+    log: { type: 'string', default: 'info' },
     fresh: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -118,7 +120,7 @@ async function main() {
   const serverName = `${LOOPBACK}:${PORTS.federation}`;
   const focus = new Focus({
     name: 'Weir', folder: path.join(folder, 'weir'), binary: options.weir, bind: LOOPBACK, ports: PORTS, media: mediaAddresses(),
-    authority, serverName, homeserver: `http://${LOOPBACK}:${PORTS.homeserver}`,
+    authority, serverName, homeserver: `http://${LOOPBACK}:${PORTS.homeserver}`, level: options.log,
   });
   const homeserver = new Homeserver({
     name: 'Synapse', folder: path.join(folder, 'synapse'), python: options.synapse, authority, serverName, bind: LOOPBACK,

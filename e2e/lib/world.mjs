@@ -24,7 +24,7 @@ export class World {
   }
 
   async start() {
-    const authority = new Authority(this.folder);
+    const authority = this.authority = new Authority(this.folder);
     for (const [home, { address, media }] of Object.entries(HOMES)) {
       this.foci[home] = new Focus({
         name: `weir-${home}`, folder: path.join(this.folder, `weir-${home}`), binary: this.weir, bind: address, ports: PORTS,
@@ -42,7 +42,7 @@ export class World {
 
   // A scenario's own people, pages and browsers.
   forget() {
-    Object.assign(this, { people: [], pages: [], ownBrowsers: [] });
+    Object.assign(this, { people: [], pages: [], ownBrowsers: [], keepers: [] });
   }
 
   async user(name, home = 'a') {
@@ -55,18 +55,20 @@ export class World {
     const [first, ...others] = users;
     const room = await first.createRoom('Call', others);
     for (const user of others) await user.join(room, first.homeserver);
+    this.alsoKeep((folder) => keepState(folder, first, room));
     return room;
   }
 
   // The user at a page of its own, which is not open yet. `settings` are Element Call's.
-  async person(user, room, { mode, browser = 'chromium', own = false, heedsRemoval = true, settings = {} }) {
+  async person(user, room, { mode, browser = 'chromium', own = false, lobby = false, slowDevices = false, settings = {} }) {
     const { id, device, token, name, homeserver } = user;
     const page = await serve({
-      session: () => ({ name, homeserver: homeserver.url, user: id, device, token, room, heedsRemoval }),
+      session: () => ({ name, homeserver: homeserver.url, user: id, device, token, room, lobby }),
       settings: { matrix_rtc_mode: mode, media_quality: QUALITY, ...settings },
     });
     this.pages.push(page);
     const person = new Person(user, own ? await this.ownBrowser(browser) : await this.browser(browser), page.url);
+    person.slowDevices = slowDevices;
     this.people.push(person);
     return person;
   }
@@ -107,6 +109,11 @@ export class World {
     return { room, users, people: joined };
   }
 
+  // What a scenario has to tell of its failure: it writes into the folder.
+  alsoKeep(keeper) {
+    this.keepers.push(keeper);
+  }
+
   // Where each log ends now.
   marks() {
     return this.logs().map((file) => [file, fs.existsSync(file) ? fs.statSync(file).size : 0]);
@@ -119,7 +126,7 @@ export class World {
   // What was shown and logged since the marks.
   async keep(folder, marks) {
     fs.mkdirSync(folder, { recursive: true });
-    await Promise.all(this.people.map((person) => person.keep(folder)));
+    await Promise.allSettled([...this.people.map((person) => person.keep(folder)), ...this.keepers.map((keeper) => keeper(folder))]);
     for (const [file, from] of marks) {
       if (fs.existsSync(file)) fs.writeFileSync(path.join(folder, `${path.basename(path.dirname(file))}.log`), fs.readFileSync(file).subarray(from));
     }
@@ -138,6 +145,12 @@ export class World {
     for (const browser of this.browsers.values()) await end(browser);
     await Promise.all([...Object.values(this.foci), ...Object.values(this.homeservers)].map((server) => server.stop()));
   }
+}
+
+// The room's state by the word of this user's homeserver.
+export async function keepState(folder, user, room) {
+  const state = await user.call('GET', `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/state`);
+  fs.writeFileSync(path.join(folder, `${room.replace(/[^a-zA-Z0-9]+/g, '')}.json`), JSON.stringify(state, null, 1));
 }
 
 async function end(browser) {
