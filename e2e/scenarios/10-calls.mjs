@@ -27,6 +27,13 @@ const pairs = MODES.flatMap((mode) => PLACES.map(([place, first, second]) => ({
 export default [
   ...pairs,
   {
+    name: 'somebody whose browser is slow to list its devices is seen and heard all the same',
+    async run({ world }) {
+      const { people: [alice, bob] } = await world.call('compatibility', [{ name: 'Alice', home: 'a', slowDevices: true }, { name: 'Bob', home: 'a' }]);
+      await Promise.all([alice.seesAndHears(), bob.seesAndHears()]);
+    },
+  },
+  {
     name: 'Chromium and Firefox see and hear each other',
     async run({ world }) {
       const people = [{ name: 'Alice', home: 'a' }, { name: 'Bob', home: 'b', browser: 'firefox' }];
