@@ -291,6 +291,7 @@ impl Play {
                 }
                 Output::Command(command) => self.commanded(command),
                 Output::Happened { bearer, event } => self.happened(&bearer.identity, event),
+                Output::FirstPacket { .. } => {}
             }
         }
     }

@@ -5,10 +5,11 @@ use livekit_protocol::signal_response::Message as Response;
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::{PeerId, SubscriptionId};
+use weir_units::media::MediaKind;
 
 use super::data::{DATA_TRACK, LOSSY, RELIABLE};
 use super::participant::ParticipantId;
-use super::{Now, Room};
+use super::{Now, Output, Room};
 
 impl Room {
     /// Events about what is gone meanwhile name nothing, and are ignored.
@@ -28,12 +29,15 @@ impl Room {
                 }
             }
             Event::PublicationStarted { publication } => {
-                if let Some(sid) = self.by_publication.get(&publication) {
+                if let Some(sid) = self.by_publication.get(&publication)
+                    && let Some(track) = self.tracks.get_mut(sid)
+                {
+                    track.flows_since = Some(now.at);
                     tracing::debug!(track = %sid, "first packet");
                 }
             }
-            Event::SubscriptionStarted { subscription } => self.subscription_started(subscription),
-            Event::StreamState { subscription, paused } => self.stream_state(subscription, paused),
+            Event::SubscriptionStarted { subscription } => self.subscription_started(now, subscription),
+            Event::StreamState { subscription, paused } => self.stream_state(now, subscription, paused),
             Event::LayersWanted { publication, layers } => {
                 if let Some(track) =
                     self.by_publication.get(&publication).and_then(|sid| self.tracks.get_mut(sid))
@@ -60,7 +64,7 @@ impl Room {
         let primary = self.is_subscriber_primary(id);
         let participant = &mut self.participants[&id];
         let Some(connection) = participant.peer_connection(peer) else { return };
-        connection.connected = true;
+        connection.connected_at = Some(now.at);
         let is_subscriber = connection.target == proto::SignalTarget::Subscriber;
         if is_subscriber && primary {
             for (label, ordered, max_retransmits) in
@@ -88,8 +92,9 @@ impl Room {
     }
 
     /// The publisher learns, once, that somebody gets its track.
-    fn subscription_started(&mut self, subscription: SubscriptionId) {
+    fn subscription_started(&mut self, now: Now, subscription: SubscriptionId) {
         let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
+        self.note_first_packet(now, subscriber, &sid);
         let hidden = self.participants.get(&subscriber).is_none_or(|participant| participant.is_hidden());
         let Some(track) = self.tracks.get_mut(&sid) else { return };
         if !hidden && !std::mem::replace(&mut track.subscribed_told, true) {
@@ -98,10 +103,32 @@ impl Room {
         }
     }
 
-    fn stream_state(&mut self, subscription: SubscriptionId, paused: bool) {
+    /// How long it took from when all was there: the subscriber connected and asking, the publisher sending.
+    fn note_first_packet(&mut self, now: Now, subscriber: ParticipantId, sid: &str) {
+        let (Some(participant), Some(track)) = (self.participants.get(&subscriber), self.tracks.get(sid))
+        else {
+            return;
+        };
+        let asked = participant.subscriptions.get(sid).and_then(|entry| entry.asked_at);
+        let connected = participant.downstream().connected_at;
+        let (Some(asked), Some(connected), Some(flows)) = (asked, connected, track.flows_since) else {
+            return;
+        };
+        let after = now.at.saturating_duration_since(asked.max(connected).max(flows));
+        let kind = track.codecs.first().map_or(MediaKind::Audio, |codec| codec.kind());
+        tracing::debug!(
+            participant = %participant.sid, track = %sid, ?kind, after_ms = after.as_millis() as u64, "first packet to a subscriber"
+        );
+        self.out.push_back(Output::FirstPacket { kind, after });
+    }
+
+    fn stream_state(&mut self, now: Now, subscription: SubscriptionId, paused: bool) {
         let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
         let Some(entry) = self.participants[&subscriber].subscriptions.get_mut(&sid) else { return };
         entry.paused = Some(paused);
+        if !paused {
+            entry.asked_at = Some(now.at);
+        }
         let stream_states = self.stream_state_info(&sid, paused).into_iter().collect();
         self.send(subscriber, Response::StreamStateUpdate(proto::StreamStateUpdate { stream_states }));
     }

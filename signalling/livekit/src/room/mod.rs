@@ -22,7 +22,7 @@ mod subscribe;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -35,6 +35,7 @@ use rand::rngs::StdRng;
 use weir_negotiation::Candidate;
 use weir_units::command::Command;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use weir_units::media::MediaKind;
 
 use crate::ids::{ConnectionId, IdSource, sid};
 use crate::supervision::{Bearer, EvictionReason, ParticipantEvent};
@@ -69,6 +70,11 @@ pub enum Output {
     Happened {
         bearer: Arc<Bearer>,
         event: ParticipantEvent,
+    },
+    /// A subscriber was sent a track's first packet, so long after all was there for it.
+    FirstPacket {
+        kind: MediaKind,
+        after: Duration,
     },
 }
 
@@ -210,7 +216,7 @@ impl Room {
             Request::AddTrack(request) => self.add_track(now, id, request),
             Request::Mute(request) => self.mute(now, id, &request.sid, request.muted),
             Request::Subscription(request) => self.update_subscription(now, id, &request),
-            Request::TrackSetting(settings) => self.update_track_settings(id, settings),
+            Request::TrackSetting(settings) => self.update_track_settings(now, id, settings),
             Request::Leave(_) => self.handle_leave(now, id),
             Request::SubscriptionPermission(permission) => {
                 self.set_subscription_permission(now, id, permission)

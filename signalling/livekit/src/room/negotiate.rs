@@ -155,7 +155,7 @@ impl Room {
         }
         let mut began = 0;
         if self.participants[&id].subscriber.is_none() {
-            began = self.take_subscriptions(id, &outcome);
+            began = self.take_subscriptions(now, id, &outcome);
         }
         // The others' names come before their tracks.
         self.flush_presence();
@@ -200,7 +200,7 @@ impl Room {
         };
         connection.round.begun = None;
         self.set_transport(id, true, &outcome);
-        self.take_subscriptions(id, &outcome);
+        self.take_subscriptions(now, id, &outcome);
         if self.participants[&id].downstream().negotiator.wants_round() {
             self.schedule_round(now, id);
         }
@@ -232,7 +232,7 @@ impl Room {
     }
 
     /// Starts the subscriptions that now have an m-line, and says how many.
-    fn take_subscriptions(&mut self, id: ParticipantId, outcome: &Outcome) -> usize {
+    fn take_subscriptions(&mut self, now: Now, id: ParticipantId, outcome: &Outcome) -> usize {
         for subscription in &outcome.refused {
             self.refuse_subscription(*subscription);
         }
@@ -245,6 +245,7 @@ impl Room {
             let Some(owner) = self.tracks.get(&sid).map(|track| track.owner) else { continue };
             let Some(entry) = self.participants[&id].subscriptions.get_mut(&sid) else { continue };
             if !std::mem::replace(&mut entry.live, true) {
+                entry.asked_at = Some(now.at);
                 let publication = entry.publication;
                 self.command(Command::Subscribe {
                     subscription: *subscription,

@@ -95,7 +95,7 @@ pub(crate) struct PeerConnection {
     pub negotiator: Negotiator,
     /// The shard knows it.
     pub added: bool,
-    pub connected: bool,
+    pub connected_at: Option<Instant>,
     pub open_channels: Vec<String>,
     /// As the shard was told.
     pub transport: Option<(IceCredentials, RemoteTransport)>,
@@ -130,6 +130,8 @@ pub(crate) struct Subscription {
     pub publication: PublicationId,
     /// It has an m-line, and the shard knows it.
     pub live: bool,
+    /// Since when it could be sent, as far as the subscriber goes; absent before it is live.
+    pub asked_at: Option<Instant>,
     /// The client does not take the codec.
     pub refused: bool,
     /// The allocation paused it for want of bandwidth, or resumed it; absent until it did.

@@ -43,6 +43,8 @@ pub(crate) struct Track {
     pub dynacast: Dynacast,
     /// The publisher knows that somebody subscribes.
     pub subscribed_told: bool,
+    /// Since when packets come: the first has, and it is not muted.
+    pub flows_since: Option<Instant>,
 }
 
 impl Track {
@@ -349,6 +351,7 @@ impl Room {
                 layers,
                 dynacast: Dynacast::new(now.at),
                 subscribed_told: false,
+                flows_since: None,
             },
         );
         self.command(Command::Publish { publication, peer, media });
@@ -405,6 +408,7 @@ impl Room {
         track.info.muted = muted;
         if !muted {
             track.dynacast.repeat(now.at);
+            track.flows_since = track.flows_since.map(|_| now.at);
         }
         let publication = track.publication;
         touch(&mut track.info, now);

@@ -152,7 +152,7 @@ impl Room {
             target,
             negotiator: Negotiator::new(local, rand::Rng::random_range(&mut self.rng, 1..1 << 62)),
             added: false,
-            connected: false,
+            connected_at: None,
             open_channels: Vec::new(),
             transport: None,
             offered: Vec::new(),
@@ -331,7 +331,7 @@ impl Room {
             self.dismiss(now, id, DisconnectReason::StateMismatch, Action::Reconnect);
             return;
         }
-        self.disable_tracks(id, &state.track_sids_disabled);
+        self.disable_tracks(now, id, &state.track_sids_disabled);
         if let Some(subscription) = &state.subscription {
             self.update_subscription(now, id, subscription);
         }

@@ -4,9 +4,9 @@ use livekit_protocol as proto;
 use weir_units::command::Command;
 use weir_units::media::{Layer, Wish};
 
-use super::Room;
 use super::participant::{Participant, ParticipantId};
 use super::publish::Track;
+use super::{Now, Room};
 
 /// Tracks a participant can have wishes about, known or yet to come.
 const MAX_PREFERENCES: usize = 4_096;
@@ -35,27 +35,30 @@ impl Participant {
 impl Room {
     pub(super) fn update_track_settings(
         &mut self,
+        now: Now,
         id: ParticipantId,
         mut settings: proto::UpdateTrackSettings,
     ) {
         for sid in std::mem::take(&mut settings.track_sids) {
-            self.change_settings(id, &sid, |known| *known = settings.clone());
+            self.change_settings(now, id, &sid, |known| *known = settings.clone());
         }
     }
 
     /// The client shows these tracks to nobody; what else it asked of them stands.
-    pub(super) fn disable_tracks(&mut self, id: ParticipantId, sids: &[String]) {
+    pub(super) fn disable_tracks(&mut self, now: Now, id: ParticipantId, sids: &[String]) {
         for sid in sids {
-            self.change_settings(id, sid, |known| known.disabled = true);
+            self.change_settings(now, id, sid, |known| known.disabled = true);
         }
     }
 
     fn change_settings(
         &mut self,
+        now: Now,
         id: ParticipantId,
         sid: &str,
         change: impl FnOnce(&mut proto::UpdateTrackSettings),
     ) {
+        let was_enabled = self.wish(id, sid).enabled;
         let participant = &mut self.participants[&id];
         let Some(preference) = participant.preference(sid) else {
             self.counters.refused_requests += 1;
@@ -69,6 +72,9 @@ impl Room {
         };
         let subscription = subscription.id;
         let wish = self.wish(id, sid);
+        if wish.enabled && !was_enabled {
+            self.participants[&id].subscriptions[sid].asked_at = Some(now.at);
+        }
         self.command(Command::SetWish { subscription, wish });
     }
 

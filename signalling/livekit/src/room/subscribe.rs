@@ -74,7 +74,14 @@ impl Room {
         participant.downstream_mut().negotiator.add_egress(egress);
         participant.subscriptions.insert(
             sid.to_owned(),
-            Subscription { id: subscription, publication, live: false, refused: false, paused: None },
+            Subscription {
+                id: subscription,
+                publication,
+                live: false,
+                asked_at: None,
+                refused: false,
+                paused: None,
+            },
         );
         self.by_subscription.insert(subscription, (id, sid.to_owned()));
         self.schedule_round(now, id);

@@ -173,6 +173,7 @@ fn find_token<'a>(headers: &'a HeaderMap, query: &'a [(String, String)]) -> Resu
 /// The room is entered before the upgrade is granted, so that a refusal is a status code.
 async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
     server.metrics.join_requests.inc();
+    let asked_at = tokio::time::Instant::now();
     let is_upgrade = request.headers().get(header::UPGRADE).is_some();
     if !is_upgrade {
         return (StatusCode::NOT_FOUND, "this path takes WebSocket connections only\n").into_response();
@@ -194,7 +195,7 @@ async fn join(server: Arc<Server>, request: Request, v1: bool) -> Response {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response().map(Body::new),
     };
-    let joined = match server.join(claims, parameters).await {
+    let joined = match server.join(asked_at, claims, parameters).await {
         Ok(joined) => joined,
         Err(error) => return refuse(error.into()),
     };

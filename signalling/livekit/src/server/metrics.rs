@@ -1,6 +1,11 @@
 //! What an operator sees of signalling.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+use weir_units::media::MediaKind;
 
 use crate::room::RoomCounters;
 
@@ -24,7 +29,12 @@ pub(super) struct Metrics {
     failed_negotiations: IntCounter,
     data_forwarded: IntCounter,
     data_dropped: IntCounter,
+    join_seconds: Histogram,
+    first_packet_seconds: HistogramVec,
 }
+
+/// Upper bounds of what is counted together, in seconds: what a person waits for beside all that is not ours.
+const BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 
 impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
@@ -43,6 +53,21 @@ impl Metrics {
             registry.register(Box::new(counters.clone()))?;
             Ok(counters)
         };
+        let seconds = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+        let join_seconds = Histogram::with_opts(seconds(
+            "weir_join_seconds",
+            "From a client's request to join, or to carry on, until what it is answered is on its WebSocket.",
+        ))?;
+        registry.register(Box::new(join_seconds.clone()))?;
+        let first_packet_seconds = HistogramVec::new(
+            seconds(
+                "weir_first_packet_seconds",
+                "Until a subscriber was sent a track's first packet, from when it was connected and asked for it and the publisher \
+                 sent; of video, the wait for a key frame included.",
+            ),
+            &["kind"],
+        )?;
+        registry.register(Box::new(first_packet_seconds.clone()))?;
         let joins = labelled(
             "weir_joins_total",
             "Joins by how far they came: requested, refused, joined (signalling), connected (media), resumed.",
@@ -92,7 +117,22 @@ impl Metrics {
             )?,
             data_forwarded: data.with_label_values(&["forwarded"]),
             data_dropped: data.with_label_values(&["dropped"]),
+            join_seconds,
+            first_packet_seconds,
         })
+    }
+
+    /// A client's first answer is on its way.
+    pub fn answered_join(&self, took: Duration) {
+        self.join_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn first_packet(&self, kind: MediaKind, after: Duration) {
+        let kind = match kind {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        };
+        self.first_packet_seconds.with_label_values(&[kind]).observe(after.as_secs_f64());
     }
 
     /// Adds what a room has counted since `before`.

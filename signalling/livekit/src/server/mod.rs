@@ -119,6 +119,8 @@ struct Joined {
     /// Where what it says goes; nowhere when it is only told to start over.
     room: Option<mpsc::Sender<Input>>,
     outbox: outbox::Receiver,
+    /// When it asked.
+    asked_at: tokio::time::Instant,
 }
 
 /// Why a client does not get in, beyond what its token says.
@@ -241,6 +243,7 @@ impl Server {
     /// Brings a client into its room, which is created if need be.
     async fn join(
         self: &Arc<Self>,
+        asked_at: tokio::time::Instant,
         claims: Claims,
         parameters: JoinParameters,
     ) -> Result<Joined, AdmissionError> {
@@ -254,7 +257,7 @@ impl Server {
                 Some(room) => room,
                 None if parameters.resume.is_some() => {
                     outbox_in.send(room::start_over());
-                    return Ok(Joined { connection, room: None, outbox });
+                    return Ok(Joined { connection, room: None, outbox, asked_at });
                 }
                 None => self.find_or_create(&claims.video.room)?,
             };
@@ -272,7 +275,7 @@ impl Server {
             match answer.await {
                 Ok(result) => {
                     result?;
-                    return Ok(Joined { connection, room: Some(room.inputs), outbox });
+                    return Ok(Joined { connection, room: Some(room.inputs), outbox, asked_at });
                 }
                 Err(_) => continue,
             }
@@ -282,6 +285,11 @@ impl Server {
 
     fn find(&self, room: &str) -> Option<RoomHandle> {
         self.lock_rooms().get(room).filter(|room| !room.inputs.is_closed()).cloned()
+    }
+
+    /// Whether there is a room of this name.
+    pub fn is_open(&self, room: &str) -> bool {
+        self.find(room).is_some()
     }
 
     /// Opens a room ahead of those who are about to join it, unless it is there: whoever may not create finds it from now

@@ -168,6 +168,7 @@ impl RoomTask {
                     self.clients.remove(&connection);
                 }
                 Output::Happened { bearer, event } => self.tell(bearer, event),
+                Output::FirstPacket { kind, after } => self.server.metrics.first_packet(kind, after),
             }
         }
         if commands {

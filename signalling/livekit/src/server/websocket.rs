@@ -58,11 +58,16 @@ impl Allowance {
 /// Serves a client until either side is done.
 pub(super) async fn serve(server: Arc<Server>, socket: WebSocket, joined: Joined) {
     let (sink, stream) = socket.split();
-    let Joined { connection, room, outbox } = joined;
+    let Joined { connection, room, outbox, asked_at } = joined;
     let json = AtomicBool::new(false);
-    let Some(inputs) = room else { return write(sink, outbox, &json).await };
+    let answered = || {
+        let took = asked_at.elapsed();
+        server.metrics.answered_join(took);
+        tracing::debug!(connection = connection.0, took_ms = took.as_millis() as u64, "a join was answered");
+    };
+    let Some(inputs) = room else { return write(sink, outbox, &json, answered).await };
     tokio::select! {
-        () = write(sink, outbox, &json) => {}
+        () = write(sink, outbox, &json, answered) => {}
         () = read(&server, stream, connection, &inputs, &json) => {}
     }
     let _ = inputs.send(Input::Closed { connection }).await;
@@ -103,7 +108,14 @@ async fn read(
     }
 }
 
-async fn write(mut sink: SplitSink<WebSocket, Frame>, mut outbox: outbox::Receiver, json: &AtomicBool) {
+/// Tells when the first message is on its way.
+async fn write(
+    mut sink: SplitSink<WebSocket, Frame>,
+    mut outbox: outbox::Receiver,
+    json: &AtomicBool,
+    began: impl FnOnce(),
+) {
+    let mut began = Some(began);
     let mut ping = tokio::time::interval(PING_INTERVAL);
     ping.tick().await; // the first is immediate
     loop {
@@ -118,6 +130,9 @@ async fn write(mut sink: SplitSink<WebSocket, Frame>, mut outbox: outbox::Receiv
         match tokio::time::timeout(WRITE_TIMEOUT, sink.send(frame)).await {
             Ok(Ok(())) => {}
             _ => return,
+        }
+        if let Some(began) = began.take() {
+            began();
         }
     }
     let _ = tokio::time::timeout(WRITE_TIMEOUT, sink.close()).await;

@@ -21,7 +21,7 @@ use weir_negotiation::{Candidate, Protocol};
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
-use weir_units::media::{IngressMedia, Wish};
+use weir_units::media::{IngressMedia, MediaKind, Wish};
 
 use crate::client::Client;
 use crate::sdp::Line;
@@ -39,6 +39,8 @@ pub struct World {
     pub plane: PlaneModel,
     /// What observers were told of whom.
     pub happened: Vec<(String, ParticipantEvent)>,
+    /// Of which kind first packets went to subscribers, and how long after all was there.
+    pub first_packets: Vec<(MediaKind, Duration)>,
     last_connection: u64,
 }
 
@@ -154,6 +156,7 @@ impl World {
             clients: BTreeMap::new(),
             plane: PlaneModel::default(),
             happened: Vec::new(),
+            first_packets: Vec::new(),
             last_connection: 0,
         }
     }
@@ -332,6 +335,7 @@ impl World {
                 }
                 Output::Close { connection } => self.client_on(connection).closed = true,
                 Output::Happened { bearer, event } => self.happened.push((bearer.identity.clone(), event)),
+                Output::FirstPacket { kind, after } => self.first_packets.push((kind, after)),
             }
         }
     }

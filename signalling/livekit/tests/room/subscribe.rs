@@ -1,12 +1,14 @@
 //! Subscribing: who gets what, and how much of it.
 
+use std::time::Duration;
+
 use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use weir_units::event::Event;
-use weir_units::media::Layer;
+use weir_units::media::{Layer, MediaKind};
 
-use crate::harness::{Joining, SECOND, World};
+use crate::harness::{Joining, MILLISECOND, SECOND, World};
 use crate::tracks::{camera, microphone, screen, video};
 
 fn subscribe(world: &mut World, identity: &'static str, sid: &str, subscribe: bool) {
@@ -209,4 +211,43 @@ fn a_pause_for_want_of_bandwidth_is_told_to_the_subscriber_alone() {
     };
     assert_eq!(told("bob"), [(sid.clone(), proto::StreamState::Paused), (sid, proto::StreamState::Active)]);
     assert_eq!(told("carol"), []);
+}
+
+#[test]
+fn a_first_packet_counts_from_when_the_subscriber_was_connected_and_asking_and_the_publisher_sent() {
+    let mut world = World::new();
+    world.join("alice");
+    let sid = world.publish("alice", camera("cam"));
+    world.join_as(Joining::new("bob").unconnected()).unwrap();
+    world.advance(SECOND);
+    let publication = world.publication("alice", "cam");
+    let hidden = |disabled| Request::TrackSetting(proto::UpdateTrackSettings { disabled, ..setting(&sid) });
+    let subscription = world.forwarded("bob")[0].0;
+    let mut expected = Vec::new();
+    for step in 0..4 {
+        match step {
+            0 => world.event(Event::PublicationStarted { publication }),
+            1 => world.connect("bob"),
+            2 => {
+                world.says("bob", hidden(true));
+                world.advance(SECOND);
+                world.says("bob", hidden(false));
+            }
+            _ => {
+                for muted in [true, false] {
+                    let request = proto::MuteTrackRequest { sid: sid.clone(), muted };
+                    world.says("alice", Request::Mute(request));
+                    world.advance(SECOND);
+                }
+            }
+        }
+        world.advance(7 * MILLISECOND);
+        world.event(Event::SubscriptionStarted { subscription });
+        if step > 0 {
+            let since_unmuted = if step == 3 { SECOND } else { Duration::ZERO };
+            expected.push((MediaKind::Video, since_unmuted + 7 * MILLISECOND));
+        }
+        assert_eq!(world.first_packets, expected, "step {step}");
+        world.advance(SECOND);
+    }
 }

@@ -37,6 +37,7 @@ async fn a_good_token_is_valid_and_joins_over_both_versions() {
         let mut socket = server.open(&target).await.unwrap();
         assert!(matches!(socket.next().await, Some(Response::Join(_))));
     }
+    assert_eq!(server.metric("weir_join_seconds"), 2.0, "validating is no join");
 }
 
 #[tokio::test(start_paused = true)]

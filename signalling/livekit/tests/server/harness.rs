@@ -89,12 +89,16 @@ impl TestServer {
         Self { server, registry, end_of_shards }
     }
 
-    /// A counter or gauge, its labels' values added up.
+    /// A counter or gauge, or how often something was measured; its labels' values added up.
     pub fn metric(&self, name: &str) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name);
         let metrics = family.unwrap_or_else(|| panic!("there is no {name}")).get_metric();
-        metrics.iter().map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+        let value = |metric: &prometheus::proto::Metric| {
+            let measured = metric.get_histogram().get_sample_count() as f64;
+            metric.get_counter().get_value() + metric.get_gauge().get_value() + measured
+        };
+        metrics.iter().map(value).sum()
     }
 
     pub fn connect(&self) -> DuplexStream {

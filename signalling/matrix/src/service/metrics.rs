@@ -12,8 +12,12 @@ use crate::request::Endpoint;
 pub(super) struct Metrics {
     requests: IntCounterVec,
     lookups: IntCounterVec,
-    seconds: Histogram,
+    lookup_seconds: Histogram,
+    request_seconds: Histogram,
 }
+
+/// Upper bounds of what is counted together, in seconds: both wait for homeservers, up to their time limit.
+const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
@@ -33,20 +37,28 @@ impl Metrics {
             ),
             &["outcome"],
         )?;
-        let seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "weir_openid_lookup_seconds",
-                "How long until a homeserver had said whose a token is, or not.",
-            )
-            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
-        )?;
+        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(lookups.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { requests, lookups, seconds })
+        Ok(Self {
+            requests,
+            lookups,
+            lookup_seconds: histogram(
+                "weir_openid_lookup_seconds",
+                "How long until a homeserver had said whose a token is, or not.",
+            )?,
+            request_seconds: histogram(
+                "weir_token_request_seconds",
+                "How long a request to the authorisation service took that was granted, its OpenID look-up included.",
+            )?,
+        })
     }
 
-    pub fn answered<T>(&self, endpoint: Endpoint, answer: &Result<T, Refusal>) {
+    pub fn answered<T>(&self, endpoint: Endpoint, answer: &Result<T, Refusal>, took: Duration) {
         let endpoint = match endpoint {
             Endpoint::SfuGet => "sfu_get",
             Endpoint::GetToken => "get_token",
@@ -54,6 +66,9 @@ impl Metrics {
         };
         let outcome = answer.as_ref().map_or_else(|refusal| refusal.name(), |_| "granted");
         self.requests.with_label_values(&[endpoint, outcome]).inc();
+        if answer.is_ok() {
+            self.request_seconds.observe(took.as_secs_f64());
+        }
     }
 
     pub fn looked_up(&self, took: Duration, user: &Result<UserId, OpenIdError>) {
@@ -68,6 +83,6 @@ impl Metrics {
             Err(OpenIdError::Busy(_)) => "busy",
         };
         self.lookups.with_label_values(&[outcome]).inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.lookup_seconds.observe(took.as_secs_f64());
     }
 }

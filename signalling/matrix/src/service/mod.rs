@@ -184,11 +184,14 @@ impl Service {
         }
         let started = tokio::time::Instant::now();
         let user = self.parts.openid.user(&request.openid.server, &request.openid.token).await;
-        self.metrics.looked_up(started.elapsed(), &user);
+        let took = started.elapsed();
+        self.metrics.looked_up(took, &user);
+        let took_ms = took.as_millis() as u64;
         let user = user.map_err(|error| {
-            tracing::info!(server = %request.openid.server, reason = %error, "nobody vouched for a user");
+            tracing::info!(server = %request.openid.server, reason = %error, took_ms, "nobody vouched for a user");
             Refusal::from(error)
         })?;
+        tracing::debug!(server = %request.openid.server, took_ms, "a homeserver said whose a token is");
         if request.member.claimed().is_some_and(|claimed| *claimed != user) {
             return Err(Refusal::NotTheClaimed);
         }
@@ -229,8 +232,11 @@ async fn handle(State(service): State<Arc<Service>>, request: Request, next: Nex
 
 impl Service {
     async fn respond(&self, endpoint: Endpoint, body: Body) -> Response {
+        let started = tokio::time::Instant::now();
         let answer = self.answer(endpoint, body).await;
-        self.metrics.answered(endpoint, &answer);
+        let took = started.elapsed();
+        self.metrics.answered(endpoint, &answer, took);
+        tracing::debug!(?endpoint, took_ms = took.as_millis() as u64, "a request was answered");
         match answer {
             Ok(answer) => (StatusCode::OK, axum::Json(answer)).into_response(),
             Err(refusal) => {
