@@ -47,6 +47,8 @@ pub enum RegistrationError {
     Format(#[from] serde_json::Error),
     #[error("its {0} has less than {MIN_TOKEN_BYTES} characters: it could be guessed")]
     Weak(&'static str),
+    #[error("its {0} has characters beside visible ones of ASCII: no header can carry it")]
+    Unspeakable(&'static str),
 }
 
 /// 128 bits in the sparsest of usual notations, hexadecimal.
@@ -76,6 +78,9 @@ impl Registration {
         for (name, token) in [("as_token", &registration.as_token), ("hs_token", &registration.hs_token)] {
             if token.len() < MIN_TOKEN_BYTES {
                 return Err(RegistrationError::Weak(name));
+            }
+            if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(RegistrationError::Unspeakable(name));
             }
         }
         Ok(registration)
@@ -153,5 +158,19 @@ mod tests {
         assert!(matches!(Registration::read(&path), Err(RegistrationError::Weak("hs_token"))));
         std::fs::write(&path, "id: weir").unwrap();
         assert!(matches!(Registration::read(&path), Err(RegistrationError::Format(_))));
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for (number, odd) in ["ä", " ", "\n", "\u{7f}"].into_iter().enumerate() {
+            let path = directory.path().join(format!("{number}.yaml"));
+            let token = format!("{}{odd}", "a".repeat(64));
+            Registration { as_token: token, ..registration() }.write(&path).unwrap();
+            assert!(
+                matches!(Registration::read(&path), Err(RegistrationError::Unspeakable("as_token"))),
+                "{odd:?}"
+            );
+        }
     }
 }
