@@ -10,13 +10,15 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http_body_util::{BodyExt, Limited};
 use rusqlite::params;
 use tokio::sync::Mutex;
 
 use super::news::{self, Malformed};
 use crate::names::is_sound;
-use crate::rooms::{Door, Note};
+use crate::rooms::{Door, Note, RoomUpdate};
 use crate::store::{Store, StoreError, Tables};
 
 /// Bytes of a transaction. Synapse puts a hundred events into one, of at most 64 KiB each, and what it adds to them.
@@ -38,7 +40,7 @@ pub const TABLES: Tables = Tables {
 pub struct Transactions {
     door: Arc<Door>,
     hs_token: digest::Digest,
-    /// Locked as long as a transaction is taken: they have an order.
+    /// What [`mark`]s them. Locked as long as a transaction is taken: they have an order.
     done: Mutex<VecDeque<String>>,
 }
 
@@ -118,15 +120,16 @@ impl Transactions {
             }
         })?;
         let updates = news::read(&body.to_bytes())?;
+        let mark = mark(&id, &updates);
         let mut done = self.done.lock().await;
-        if done.contains(&id) {
+        if done.contains(&mark) {
             return Ok(());
         }
         // With the news or not at all: what was not kept comes again.
         let note: Note = {
-            let id = id.clone();
+            let mark = mark.clone();
             Box::new(move |file| {
-                file.execute("INSERT OR IGNORE INTO appservice_done (transaction_id) VALUES (?1)", [id])?;
+                file.execute("INSERT OR IGNORE INTO appservice_done (transaction_id) VALUES (?1)", [mark])?;
                 let keep = "DELETE FROM appservice_done WHERE number <=
                     (SELECT max(number) FROM appservice_done) - ?1";
                 file.execute(keep, params![MAX_REMEMBERED]).map(drop)
@@ -136,7 +139,7 @@ impl Transactions {
             tracing::error!(%error, "what the homeserver told could not be kept; it will tell it again");
             Refusal(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "the transaction could not be kept")
         })?;
-        done.push_back(id);
+        done.push_back(mark);
         if done.len() > MAX_REMEMBERED {
             done.pop_front();
         }
@@ -150,6 +153,18 @@ async fn serve(State(transactions): State<Arc<Transactions>>, request: Request, 
     } else {
         next.run(request).await
     }
+}
+
+/// By which a transaction is known when it comes again: its id and its news. A homeserver whose database was lost counts
+/// from the beginning again, and what it then tells under an old id is not what it told before.
+fn mark(id: &str, updates: &[RoomUpdate]) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for RoomUpdate { room_id, user, membership, sent_ms, was_joined: _ } in updates {
+        // What is told beside an event may be told otherwise the second time.
+        let news = (room_id, user.as_str(), format!("{membership:?}"), sent_ms);
+        hash.update(&serde_json::to_vec(&news).expect("strings and numbers are always JSON"));
+    }
+    format!("{id} {}", STANDARD_NO_PAD.encode(hash.finish()))
 }
 
 fn hashed(token: &str) -> digest::Digest {

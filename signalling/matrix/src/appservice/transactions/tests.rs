@@ -135,6 +135,22 @@ async fn a_transaction_counts_once_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_homeserver_that_begins_to_count_anew_is_heard() {
+    let store = Store::in_memory().unwrap();
+    let scene = Scene::new(&store).await;
+    assert_eq!(scene.push("1", serde_json::json!([])).await.0, 200);
+    assert_eq!(scene.push("1", serde_json::json!([member("@eve:lab.example", MOD, "ban")])).await.0, 200);
+    assert_eq!(scene.push("1", serde_json::json!([member(DANA, MOD, "ban")])).await.0, 200);
+    assert!(scene.is_void("@eve:lab.example") && scene.is_void(DANA));
+    // What the homeserver says beside an event does not make it another.
+    let mut again = member(DANA, MOD, "ban");
+    again["unsigned"] = serde_json::json!({ "age": 7, "prev_content": { "membership": "join" } });
+    let known = scene.transactions.done.lock().await.len();
+    assert_eq!(scene.push("1", serde_json::json!([again])).await.0, 200);
+    assert_eq!(scene.transactions.done.lock().await.len(), known);
+}
+
+#[tokio::test]
 async fn strangers_are_forbidden_everything_and_told_nothing() {
     let scene = Scene::new(&Store::in_memory().unwrap()).await;
     let body = serde_json::json!({ "events": [member(DANA, MOD, "leave")] }).to_string();
