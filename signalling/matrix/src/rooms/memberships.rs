@@ -1,6 +1,7 @@
 //! Memberships of the rooms that were asked for, as last told.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -10,6 +11,9 @@ use crate::names::UserId;
 
 /// Rooms remembered. One that is forgotten costs a question to the homeserver when it is next asked for.
 const MAX_ROOMS: usize = 20_000;
+/// Rooms remembered not to be visible. Anybody can make up any number of them, so they are apart from the others, and few:
+/// they are good for a moment only.
+const MAX_HIDDEN: usize = 1_000;
 /// Members remembered in all rooms together: a hundred bytes each.
 const MAX_MEMBERS: usize = 1_000_000;
 /// A refusal is looked up again when it is older than this: news may be missing, but a crowd of strangers must not
@@ -29,6 +33,8 @@ pub struct LookUp(u64);
 pub struct Memberships {
     rooms: LruCache<String, Room>,
     members: usize,
+    /// Since when rooms are known not to be visible. None of them is among the rooms.
+    hidden: LruCache<String, Instant>,
     pending: HashMap<LookUp, Pending>,
     next: u64,
     /// Whether news are known not to come at present.
@@ -36,15 +42,8 @@ pub struct Memberships {
 }
 
 struct Room {
-    /// Absent if the room is not visible.
-    members: Option<HashSet<UserId>>,
+    members: HashSet<UserId>,
     as_of: Instant,
-}
-
-impl Room {
-    fn len(&self) -> usize {
-        self.members.as_ref().map_or(0, HashSet::len)
-    }
 }
 
 struct Pending {
@@ -59,38 +58,41 @@ const MAX_SINCE: usize = 1_000;
 
 impl Default for Memberships {
     fn default() -> Self {
-        Self { rooms: LruCache::unbounded(), members: 0, pending: HashMap::new(), next: 0, is_cut_off: false }
+        Self {
+            rooms: LruCache::unbounded(),
+            members: 0,
+            hidden: LruCache::new(NonZeroUsize::new(MAX_HIDDEN).expect("it is not 0")),
+            pending: HashMap::new(),
+            next: 0,
+            is_cut_off: false,
+        }
     }
 }
 
 impl Memberships {
     /// `None` if nothing is known that is good enough: then look it up.
     pub fn presence(&mut self, now: Instant, room_id: &str, user: &UserId) -> Option<Presence> {
-        let room = self.rooms.get(room_id)?;
-        let is_fresh = now < room.as_of + REFUSALS_GOOD_FOR;
+        let is_fresh = |as_of: Instant| now < as_of + REFUSALS_GOOD_FOR;
+        let Some(room) = self.rooms.get(room_id) else {
+            return self.hidden.get(room_id).filter(|as_of| is_fresh(**as_of)).map(|_| Presence::NotVisible);
+        };
         let is_followed = !self.is_cut_off && now < room.as_of + ASSENTS_GOOD_FOR;
-        match &room.members {
-            Some(members) if members.contains(user) => (is_fresh || is_followed).then_some(Presence::Joined),
-            Some(_) => is_fresh.then_some(Presence::NotJoined),
-            None => is_fresh.then_some(Presence::NotVisible),
+        match room.members.contains(user) {
+            true => (is_fresh(room.as_of) || is_followed).then_some(Presence::Joined),
+            false => is_fresh(room.as_of).then_some(Presence::NotJoined),
         }
     }
 
     /// Whether somebody is in a room by what was told last, however long ago that is.
     pub fn is_taken_for_joined(&self, room_id: &str, user: &UserId) -> bool {
-        self.rooms
-            .peek(room_id)
-            .and_then(|room| room.members.as_ref())
-            .is_some_and(|members| members.contains(user))
+        self.rooms.peek(room_id).is_some_and(|room| room.members.contains(user))
     }
 
     /// Whether somebody was in a room not long ago: good enough where nothing better can be had, so that a homeserver that
     /// is restarted throws nobody out of a call.
     pub fn was_joined(&mut self, now: Instant, room_id: &str, user: &UserId) -> bool {
-        self.rooms.get(room_id).is_some_and(|room| {
-            now < room.as_of + ASSENTS_GOOD_FOR
-                && room.members.as_ref().is_some_and(|members| members.contains(user))
-        })
+        let room = self.rooms.get(room_id);
+        room.is_some_and(|room| now < room.as_of + ASSENTS_GOOD_FOR && room.members.contains(user))
     }
 
     /// Whether news come, as far as is known. While they do not, somebody who was kicked would look like a member, so
@@ -120,20 +122,25 @@ impl Memberships {
     pub fn finish(&mut self, now: Instant, look_up: LookUp, members: Option<HashSet<UserId>>) {
         let Some(pending) = self.pending.remove(&look_up) else { return };
         if let Some(known) = self.rooms.pop(&pending.room_id) {
-            self.members -= known.len();
+            self.members -= known.members.len();
         }
+        self.hidden.pop(&pending.room_id);
         if pending.overflowed {
             return;
         }
-        let room = Room { members, as_of: now };
-        self.members += room.len();
-        self.rooms.put(pending.room_id, room);
+        match members {
+            Some(members) => {
+                self.members += members.len();
+                self.rooms.put(pending.room_id, Room { members, as_of: now });
+            }
+            None => drop(self.hidden.put(pending.room_id, now)),
+        }
         for update in &pending.since {
             self.note(update);
         }
         while self.rooms.len() > MAX_ROOMS || self.members > MAX_MEMBERS {
             let Some((_, room)) = self.rooms.pop_lru() else { break };
-            self.members -= room.len();
+            self.members -= room.members.len();
         }
     }
 
@@ -149,12 +156,9 @@ impl Memberships {
     }
 
     fn note(&mut self, update: &RoomUpdate) {
+        self.hidden.pop(&update.room_id); // visible after all
         // Peeked at, since news of a room are no reason to remember it longer.
-        let Some(room) = self.rooms.peek_mut(&update.room_id) else { return };
-        let Some(members) = &mut room.members else {
-            self.rooms.pop(&update.room_id); // visible after all
-            return;
-        };
+        let Some(Room { members, .. }) = self.rooms.peek_mut(&update.room_id) else { return };
         match update.membership {
             Membership::Joined => self.members += usize::from(members.insert(update.user.clone())),
             Membership::Gone(_) => self.members -= usize::from(members.remove(&update.user)),
@@ -232,6 +236,16 @@ mod tests {
         }
         assert_eq!((rooms.rooms.len(), rooms.members), (MAX_ROOMS, 2 * MAX_ROOMS));
         assert_eq!(rooms.presence(now, "!4", &user("dana")), None);
+        for at in 0..2 * MAX_HIDDEN {
+            let look_up = rooms.begin(&format!("!hidden{at}")).unwrap();
+            rooms.finish(now, look_up, None);
+        }
+        assert_eq!((rooms.rooms.len(), rooms.hidden.len()), (MAX_ROOMS, MAX_HIDDEN));
+        assert_eq!(
+            rooms.presence(now, "!5", &user("dana")),
+            Some(Presence::Joined),
+            "whatever strangers make up"
+        );
         let under_way: Vec<_> = (0..MAX_LOOK_UPS).map(|_| rooms.begin("!r").unwrap()).collect();
         assert_eq!(rooms.begin("!r"), None);
         rooms.give_up(under_way[0]);
