@@ -1,9 +1,10 @@
 //! The three state machines behind one lock, with the clock, the file and the homeserver.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use rusqlite::Transaction;
 use tokio::sync::{Semaphore, mpsc};
@@ -19,6 +20,11 @@ use crate::store::{Store, StoreError};
 const LOOK_UPS: usize = 8;
 /// Until whoever waits for an answer is told that there is none.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// News of a leave that is older than this may be overtaken by a return that is told in the next transaction: who seems to
+/// be gone is then asked for. It is longer than clocks of servers differ as a rule, since asking takes time.
+const LATE: Duration = Duration::from_secs(5);
+/// What that may take for all leaves of a transaction. Without an answer who left is out.
+const LATE_PATIENCE: Duration = Duration::from_millis(500);
 /// People to be sent away who wait for the one that does it.
 const QUEUE: usize = 1_024;
 
@@ -170,12 +176,13 @@ impl Door {
     /// Takes news of rooms. Whoever is no longer joined is out before this returns, and what it answers will hold after a
     /// restart. Order counts: the caller brings one batch after the other.
     ///
-    /// After a time in which the homeserver did not reach us, a batch may tell how somebody left and came back. That is no
-    /// reason to send them away: they may have come back to the conference as well, with a new token. What was issued
-    /// before they left stays void.
+    /// After a time in which the homeserver did not reach us, a batch may tell how somebody left and came back, or the next
+    /// may tell that they are back. That is no reason to send them away: they may have come back to the conference as well,
+    /// with a new token. What was issued before they left stays void.
     pub async fn take(&self, updates: Vec<RoomUpdate>, note: Option<Note>) -> Result<(), StoreError> {
+        let back = self.back(&updates).await;
         let now_ms = unix_ms();
-        let Applied { removed, voided, old, floor } = self.apply(updates, now_ms);
+        let Applied { removed, voided, old, floor } = self.apply(updates, &back, now_ms);
         for removed in removed {
             let _ = self.removals.send(removed).await; // nobody listens when the focus ends
         }
@@ -189,15 +196,57 @@ impl Door {
         self.store.run(keep).await
     }
 
-    fn apply(&self, updates: Vec<RoomUpdate>, now_ms: u64) -> Applied {
+    /// Who left by what is told, and is back by the homeserver's present word: what is told is late. Only of people who count
+    /// here as being in the room is that asked, so that old news of rooms without a call are no burden to anybody.
+    async fn back(&self, updates: &[RoomUpdate]) -> HashSet<Holder> {
+        let late_ms = unix_ms().saturating_sub(LATE.as_millis() as u64);
+        let is_late = |update: &RoomUpdate| update.sent_ms.is_some_and(|sent| sent <= late_ms);
+        let mut gone: BTreeMap<String, BTreeSet<UserId>> = BTreeMap::new();
+        let counts = |update: &RoomUpdate| {
+            let state = self.state();
+            let holder = Holder { room_id: update.room_id.clone(), user: update.user.clone() };
+            !state.seats.of(&holder).is_empty()
+                || state.memberships.is_taken_for_joined(&update.room_id, &update.user)
+        };
+        for (update, sequel) in updates.iter().zip(sequels(updates)) {
+            let leaves = matches!(update.membership, Membership::Gone(_)) && sequel == Sequel::Nothing;
+            if leaves && is_late(update) && counts(update) {
+                gone.entry(update.room_id.clone()).or_default().insert(update.user.clone());
+            }
+        }
+        let asking = futures_util::stream::iter(gone)
+            .map(async |(room_id, users)| {
+                let joined = self.members.members(&room_id).await.ok().flatten().unwrap_or_default();
+                let back = users.into_iter().filter(|user| joined.contains(user)).collect::<Vec<_>>();
+                (room_id, back)
+            })
+            .buffer_unordered(LOOK_UPS)
+            .take_until(tokio::time::sleep(LATE_PATIENCE))
+            .collect::<Vec<_>>();
+        let back = asking.await.into_iter();
+        back.flat_map(|(room_id, users)| {
+            users.into_iter().map(move |user| Holder { room_id: room_id.clone(), user })
+        })
+        .collect()
+    }
+
+    fn apply(&self, updates: Vec<RoomUpdate>, back: &HashSet<Holder>, now_ms: u64) -> Applied {
         let mut state = self.state();
         let (mut removed, mut voided) = (Vec::new(), Vec::new());
         let sequels = sequels(&updates);
         for (update, sequel) in updates.into_iter().zip(sequels) {
+            let holder = Holder { room_id: update.room_id.clone(), user: update.user.clone() };
+            let is_back = sequel == Sequel::Nothing && back.contains(&holder);
+            if let (Membership::Gone(_), Some(sent_ms), true) = (update.membership, update.sent_ms, is_back) {
+                // It is in the room, as the homeserver says now and will tell.
+                let until = sent_ms.min(now_ms);
+                state.voids.void(holder.clone(), until);
+                voided.push((holder, until));
+                continue;
+            }
             let is_taken_for_joined = state.memberships.is_taken_for_joined(&update.room_id, &update.user);
             state.memberships.apply(&update);
             let Membership::Gone(cause) = update.membership else { continue };
-            let holder = Holder { room_id: update.room_id, user: update.user };
             // Only of who is a member is another server's clock believed.
             let until = match sequel {
                 Sequel::EndsJoined => update.sent_ms.map_or(now_ms, |sent| sent.min(now_ms)),
@@ -353,6 +402,60 @@ mod tests {
         let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
         assert!(again.is_void(&holder("dana"), issued), "after a restart as well");
         assert!(!again.is_void(&holder("dana"), unix_ms() + 1));
+    }
+
+    #[tokio::test]
+    async fn who_is_back_by_the_homeservers_word_stays_when_it_is_told_late_how_they_left() {
+        let late = |name: &str, ago_ms: u64| RoomUpdate { sent_ms: Some(unix_ms() - ago_ms), ..gone(name) };
+        let seat = Seat { conference: "c".to_owned(), identity: "i".to_owned() };
+        // Of dana the homeserver says that she is in the room, of eve that she is not.
+        for (name, ago_ms, is_down, stays) in [
+            ("dana", 60_000, false, true),
+            ("eve", 60_000, false, false),
+            ("dana", 60_000, true, false),
+            ("dana", 100, false, false),
+        ] {
+            let (door, mut removed, homeserver, store) = door().await;
+            homeserver.is_down.store(is_down, Ordering::SeqCst);
+            door.sits(holder(name), seat.clone());
+            let news = late(name, ago_ms);
+            let left_ms = news.sent_ms.unwrap();
+            door.take(vec![news], None).await.unwrap();
+            assert_eq!(removed.try_recv().is_err(), stays, "{name} {ago_ms} {is_down}");
+            assert!(door.is_void(&holder(name), left_ms));
+            assert_eq!(door.is_void(&holder(name), left_ms + 1), !stays, "a token of after the return");
+            let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
+            assert!(again.is_void(&holder(name), left_ms), "after a restart as well");
+        }
+        // Of rooms without a call nobody is asked.
+        let (door, _removed, homeserver, _) = door().await;
+        door.take(vec![late("dana", 60_000), late("eve", 60_000)], None).await.unwrap();
+        assert_eq!(homeserver.asked.load(Ordering::SeqCst), 0);
+    }
+
+    /// Takes questions, and never answers.
+    struct Mute;
+
+    impl Members for Mute {
+        fn members<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_homeserver_that_does_not_answer_keeps_nobody_in_a_call() {
+        let (door, mut removed) = Door::open(Store::in_memory().unwrap(), Arc::new(Mute)).await.unwrap();
+        let mut updates = Vec::new();
+        for number in 0..3 * LOOK_UPS {
+            let room_id = format!("!{number}");
+            let seat = Seat { conference: room_id.clone(), identity: "i".to_owned() };
+            door.sits(Holder { room_id: room_id.clone(), user: user("dana") }, seat);
+            updates.push(RoomUpdate { room_id, sent_ms: Some(1), ..gone("dana") });
+        }
+        let started = now();
+        door.take(updates, None).await.unwrap();
+        assert!(started.elapsed() < 4 * LATE_PATIENCE);
+        assert_eq!(std::iter::from_fn(|| removed.try_recv().ok()).count(), 3 * LOOK_UPS);
     }
 
     #[tokio::test]
