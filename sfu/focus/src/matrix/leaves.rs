@@ -26,9 +26,7 @@ pub async fn start(
     let web: Arc<dyn Web> = Arc::new(GuardedWeb::new(openid));
     let own = |url: &String| (matrix.server_name.clone(), url.clone());
     let known: HashMap<String, String> = matrix.homeserver_url.iter().map(own).collect();
-    // Where private networks are allowed, homeservers are on machines for trying out, and have no certificates.
-    let allows_plain = !matrix.openid.allow_networks.is_empty();
-    let locator = Locator::new(Arc::clone(&web), known, allows_plain);
+    let locator = Locator::new(Arc::clone(&web), known);
     let credentials = credentials(matrix, registration);
     let delegations = Delegations::start(store.clone(), web, locator, credentials, registry, seed()).await?;
     Ok(Some(delegations))

@@ -10,11 +10,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::Uri;
 use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::Failure;
+use crate::names::Host;
+use crate::uri::Place;
 
 /// A request to a homeserver.
 #[derive(Clone, Debug)]
@@ -35,12 +36,17 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+pub type Allowing<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 pub type Replying<'a> = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>;
 
 /// Sends requests where strangers point, guardedly: not to private addresses, in bounded time, and without following
 /// redirects.
 pub trait Web: Send + Sync + 'static {
     fn request(&self, request: Request) -> Replying<'_>;
+
+    /// Whether a host may be asked without TLS. Where the operator allowed a network, homeservers in it may be on machines
+    /// for trying out, and have no certificates; that is no reason to do without them elsewhere.
+    fn allows_plain<'a>(&'a self, host: &'a Host) -> Allowing<'a>;
 }
 
 /// Homeservers remembered. More only costs to ask again.
@@ -72,15 +78,13 @@ pub struct Locator {
     web: Arc<dyn Web>,
     /// By server name, as the operator says.
     known: HashMap<String, Arc<str>>,
-    /// Whether addresses without TLS are asked as well: on machines that are for trying out.
-    allows_plain: bool,
     remembered: Mutex<IndexMap<String, Remembered>>,
 }
 
 impl Locator {
-    pub fn new(web: Arc<dyn Web>, known: HashMap<String, String>, allows_plain: bool) -> Self {
+    pub fn new(web: Arc<dyn Web>, known: HashMap<String, String>) -> Self {
         let known = known.into_iter().map(|(server, url)| (server, Arc::from(url.trim_end_matches('/'))));
-        Self { web, known: known.collect(), allows_plain, remembered: Mutex::default() }
+        Self { web, known: known.collect(), remembered: Mutex::default() }
     }
 
     /// Whether the operator named this address.
@@ -101,7 +105,10 @@ impl Locator {
                 told
             }
         };
-        told.or_else(|| self.address(hint?))
+        match told {
+            Some(told) => Some(told),
+            None => self.address(hint?).await,
+        }
     }
 
     async fn ask(&self, server: &str) -> Option<Arc<str>> {
@@ -112,21 +119,24 @@ impl Locator {
             return None;
         }
         let well_known: WellKnown = serde_json::from_slice(&reply.body).ok()?;
-        self.address(&well_known.homeserver.base_url)
+        self.address(&well_known.homeserver.base_url).await
     }
 
     /// A stranger's address, if it looks like one.
-    fn address(&self, text: &str) -> Option<Arc<str>> {
-        let uri: Uri = text.parse().ok().filter(|_| text.len() <= LONGEST_URL)?;
-        let is_safe = match uri.scheme_str()? {
-            "https" => true,
-            "http" => self.allows_plain,
-            _ => false,
-        };
+    async fn address(&self, text: &str) -> Option<Arc<str>> {
+        let place = Place::parse(text).filter(|_| text.len() <= LONGEST_URL)?;
         // What follows a '?' or a '#' would not be part of the path any more, nor would what we append.
-        let has_only_a_path = !text.contains(['?', '#']) && !uri.authority()?.as_str().contains('@');
-        let climbs = uri.path().split('/').any(|segment| segment == "." || segment == "..");
-        (is_safe && has_only_a_path && !climbs).then(|| Arc::from(text.trim_end_matches('/')))
+        let has_only_a_path = !text.contains(['?', '#']);
+        let climbs = place.path.split('/').any(|segment| segment == "." || segment == "..");
+        if !has_only_a_path || climbs {
+            return None;
+        }
+        let is_safe = place.is_tls || self.allows_plain(&place.host).await;
+        is_safe.then(|| Arc::from(text.trim_end_matches('/')))
+    }
+
+    async fn allows_plain(&self, host: &Host) -> bool {
+        tokio::time::timeout(PATIENCE, self.web.allows_plain(host)).await.unwrap_or(false)
     }
 
     fn recall(&self, now: Instant, server: &str) -> Option<Option<Arc<str>>> {
@@ -159,12 +169,18 @@ mod tests {
             let reply = Reply { status: 200, retry_after: None, body: self.0.as_bytes().to_vec() };
             Box::pin(async move { Ok(reply) })
         }
+
+        /// On its own machine.
+        fn allows_plain<'a>(&'a self, host: &'a Host) -> Allowing<'a> {
+            let is_allowed = *host == Host::Address(std::net::Ipv4Addr::LOCALHOST.into());
+            Box::pin(std::future::ready(is_allowed))
+        }
     }
 
-    fn locator(page: &'static str, allows_plain: bool) -> (Locator, Arc<Page>) {
+    fn locator(page: &'static str) -> (Locator, Arc<Page>) {
         let page = Arc::new(Page(page, Mutex::default()));
         let known = HashMap::from([("home.example".to_owned(), "http://127.0.0.1:8008/".to_owned())]);
-        (Locator::new(Arc::clone(&page) as Arc<dyn Web>, known, allows_plain), page)
+        (Locator::new(Arc::clone(&page) as Arc<dyn Web>, known), page)
     }
 
     #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
@@ -175,14 +191,13 @@ mod tests {
     #[tokio::test]
     async fn the_operators_word_goes_first_then_the_domains_and_the_clients_last() {
         let hint = Some("https://client.example/");
-        let (locator, page) =
-            locator(r#"{"m.homeserver":{"base_url":"https://matrix.lab.example/"}}"#, false);
+        let (locator, page) = locator(r#"{"m.homeserver":{"base_url":"https://matrix.lab.example/"}}"#);
         let locate = |server| locator.locate(now(), server, hint);
         assert_eq!(locate("home.example").await.as_deref(), Some("http://127.0.0.1:8008"));
         assert!(page.1.lock().unwrap().is_empty());
         assert_eq!(locate("lab.example").await.as_deref(), Some("https://matrix.lab.example"));
         assert_eq!(*page.1.lock().unwrap(), ["https://lab.example/.well-known/matrix/client"]);
-        let (silent, _) = self::locator("no JSON", false);
+        let (silent, _) = self::locator("no JSON");
         let located = silent.locate(now(), "lab.example", hint).await;
         assert_eq!(located.as_deref(), Some("https://client.example"));
         assert_eq!(silent.locate(now(), "lab.example", None).await, None);
@@ -190,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_domain_is_asked_once_in_a_while() {
-        let (locator, page) = locator(r#"{"m.homeserver":{"base_url":"https://matrix.lab.example"}}"#, false);
+        let (locator, page) = locator(r#"{"m.homeserver":{"base_url":"https://matrix.lab.example"}}"#);
         let start = now();
         for hours in [0, 1, 3, 5] {
             locator.locate(start + Duration::from_secs(hours * 3600), "lab.example", None).await;
@@ -209,18 +224,22 @@ mod tests {
         fn request(&self, _: Request) -> Replying<'_> {
             Box::pin(std::future::pending())
         }
+
+        fn allows_plain<'a>(&'a self, _: &'a Host) -> Allowing<'a> {
+            Box::pin(std::future::pending())
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_domain_that_never_answers_has_said_nothing() {
-        let locator = Locator::new(Arc::new(Mute), HashMap::new(), false);
+        let locator = Locator::new(Arc::new(Mute), HashMap::new());
         let located = locator.locate(now(), "lab.example", Some("https://client.example")).await;
         assert_eq!(located.as_deref(), Some("https://client.example"));
     }
 
-    #[test]
-    fn what_is_no_plain_address_of_a_server_is_not_taken() {
-        let (locator, _) = locator("", false);
+    #[tokio::test]
+    async fn what_is_no_plain_address_of_a_server_is_not_taken() {
+        let (locator, _) = locator("");
         for text in [
             "http://lab.example",
             "ftp://lab.example",
@@ -232,9 +251,10 @@ mod tests {
             "file:///etc/passwd",
             "",
         ] {
-            assert_eq!(locator.address(text), None, "{text}");
+            assert_eq!(locator.address(text).await, None, "{text}");
         }
-        assert_eq!(locator.address("https://lab.example:8/x/").as_deref(), Some("https://lab.example:8/x"));
-        assert!(self::locator("", true).0.address("http://127.0.0.1:8008").is_some());
+        let address = locator.address("https://lab.example:8/x/").await;
+        assert_eq!(address.as_deref(), Some("https://lab.example:8/x"));
+        assert!(locator.address("http://127.0.0.1:8008").await.is_some(), "that one needs no TLS");
     }
 }

@@ -39,7 +39,7 @@ pub use keep::TABLES;
 use limits::{Census, check};
 pub use limits::{Limits, Refusal};
 use line::Line;
-pub use locate::{Locator, Reply, Replying, Request, Web};
+pub use locate::{Allowing, Locator, Reply, Replying, Request, Web};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 pub use run::{Delegate, DelegateError, Delegations, Presence, StartError, Until};

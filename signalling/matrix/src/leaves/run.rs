@@ -365,8 +365,9 @@ async fn sleep_until(at: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Reply, Replying};
+    use super::super::{Allowing, Reply, Replying};
     use super::*;
+    use crate::names::Host;
 
     /// A homeserver that has one delayed event, and tells what it is asked.
     struct Homeserver {
@@ -384,6 +385,10 @@ mod tests {
             };
             self.asked.send((request.url, request.token)).unwrap();
             Box::pin(async move { Ok(Reply { status, retry_after: None, body: body.into() }) })
+        }
+
+        fn allows_plain<'a>(&'a self, _: &'a Host) -> Allowing<'a> {
+            Box::pin(std::future::ready(false))
         }
     }
 
@@ -404,7 +409,7 @@ mod tests {
         let web: Arc<dyn Web> = Arc::new(Homeserver { asked, is_strict });
         let credentials =
             token.map(|token| ("lab.example".to_owned(), token.to_owned())).into_iter().collect();
-        let locator = Locator::new(Arc::clone(&web), known, false);
+        let locator = Locator::new(Arc::clone(&web), known);
         let registry = Registry::new();
         let started = Delegations::start(store.clone(), web, locator, credentials, &registry, 1).await;
         (started.unwrap(), seen, registry)

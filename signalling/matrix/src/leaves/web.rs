@@ -1,11 +1,12 @@
 //! How homeservers are reached: by the client that also asks whose an OpenID token is.
 
 use axum::body::Body;
-use axum::http::{Method, Uri, header};
+use axum::http::{Method, header};
 
-use super::{Failure, Reply, Replying, Request, Web};
-use crate::names::ServerName;
+use super::{Allowing, Failure, Reply, Replying, Request, Web};
+use crate::names::Host;
 use crate::openid::{Guard, Http, HttpError, OpenId, Target};
+use crate::uri::Place;
 
 /// An error is a hundred bytes, a well-known file a few hundred.
 const MOST_BYTES: usize = 16 * 1024;
@@ -21,14 +22,10 @@ impl GuardedWeb {
     }
 
     async fn ask(&self, request: Request) -> Result<Reply, HttpError> {
-        let uri: Uri = request.url.parse().map_err(|_| HttpError::NoAddress)?;
-        let authority = uri.authority().ok_or(HttpError::NoAddress)?.as_str();
-        let place = ServerName::parse(authority).ok_or(HttpError::NoAddress)?;
-        let is_tls = uri.scheme_str() == Some("https");
-        let port = place.port().unwrap_or(if is_tls { 443 } else { 80 });
-        let target = Target { host: place.host().clone(), port };
-        let guard = Guard { is_tls, is_trusted: request.is_trusted };
-        let sent = message(&uri, authority, &request)?;
+        let place = Place::parse(&request.url).ok_or(HttpError::NoAddress)?;
+        let sent = message(&place, &request)?;
+        let target = Target { host: place.host, port: place.port };
+        let guard = Guard { is_tls: place.is_tls, is_trusted: request.is_trusted };
         let answer = self.http.send(&target, guard, sent, MOST_BYTES).await?;
         let retry_after = answer.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         Ok(Reply {
@@ -39,10 +36,10 @@ impl GuardedWeb {
     }
 }
 
-fn message(uri: &Uri, host: &str, request: &Request) -> Result<axum::http::Request<Body>, HttpError> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+fn message(place: &Place, request: &Request) -> Result<axum::http::Request<Body>, HttpError> {
     let method = if request.body.is_some() { Method::POST } else { Method::GET };
-    let mut message = axum::http::Request::builder().method(method).uri(path).header(header::HOST, host);
+    let message = axum::http::Request::builder().method(method).uri(&place.path);
+    let mut message = message.header(header::HOST, &place.authority);
     if let Some(token) = &request.token {
         message = message.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
@@ -54,6 +51,10 @@ fn message(uri: &Uri, host: &str, request: &Request) -> Result<axum::http::Reque
 }
 
 impl Web for GuardedWeb {
+    fn allows_plain<'a>(&'a self, host: &'a Host) -> Allowing<'a> {
+        Box::pin(self.http.is_allowed(host))
+    }
+
     fn request(&self, request: Request) -> Replying<'_> {
         Box::pin(async move {
             self.ask(request).await.map_err(|error| match error {
@@ -73,7 +74,7 @@ mod tests {
     use std::sync::Arc;
 
     use axum::Router;
-    use axum::http::{HeaderMap, StatusCode};
+    use axum::http::{HeaderMap, StatusCode, Uri};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -119,6 +120,18 @@ mod tests {
             let host = server.strip_prefix("http://").unwrap();
             assert_eq!(String::from_utf8(reply.body).unwrap(), format!("{host} /a?b=c Bearer secret {{}}"));
         }
+    }
+
+    #[tokio::test]
+    async fn without_tls_only_allowed_networks_are_asked_whatever_else_is_allowed() {
+        let web = web(&["127.0.0.0/8"]);
+        let host = |address: &str| Host::Address(address.parse().unwrap());
+        assert!(web.allows_plain(&host("127.0.0.9")).await);
+        for elsewhere in ["9.9.9.9", "10.0.0.1", "::1"] {
+            assert!(!web.allows_plain(&host(elsewhere)).await, "{elsewhere}");
+        }
+        let asked = web.request(request("http://9.9.9.9/".to_owned(), false)).await;
+        assert_eq!(asked.err(), Some(Failure::Forbidden));
     }
 
     #[tokio::test]

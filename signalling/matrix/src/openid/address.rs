@@ -22,7 +22,13 @@ impl Reach {
     pub fn permits(&self, address: IpAddr) -> bool {
         // An IPv4 address in IPv6 clothes reaches what the IPv4 address reaches.
         let address = address.to_canonical();
-        self.allowed.iter().any(|network| network.contains(&address)) || is_public(address)
+        self.allows(address) || is_public(address)
+    }
+
+    /// Whether the operator allowed this address, and not just everybody may have it.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allowed.iter().any(|network| network.contains(&address))
     }
 }
 

@@ -139,7 +139,12 @@ impl Http {
     ) -> Result<Answer, HttpError> {
         let mut failure = HttpError::NoAddress;
         for address in self.addresses(&target.host).await {
-            if !guard.is_trusted && !self.reach.permits(address) {
+            // Without TLS anybody on the way would read and answer: only within networks that the operator named.
+            let is_permitted = match guard.is_tls {
+                true => self.reach.permits(address),
+                false => self.reach.allows(address),
+            };
+            if !guard.is_trusted && !is_permitted {
                 failure = HttpError::AddressNotAllowed;
                 continue;
             }
@@ -176,6 +181,12 @@ impl Http {
             self.tls.connect(name, stream).await.map_err(|error| why(&error))
         })
         .await
+    }
+
+    /// Whether this host, as it resolves now, is within networks that the operator allowed.
+    pub async fn is_allowed(&self, host: &Host) -> bool {
+        let addresses = self.addresses(host).await;
+        !addresses.is_empty() && addresses.into_iter().all(|address| self.reach.allows(address))
     }
 
     async fn addresses(&self, host: &Host) -> Vec<IpAddr> {

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, Uri, header, request};
+use axum::http::{Method, Request, StatusCode, header, request};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::names::{ServerName, UserId};
-use crate::uri::encoded;
+use crate::uri::{Place, encoded};
 use cache::Vouched;
 pub(crate) use http::{Answer, Guard, Http, Target};
 use limits::{Limits, Places};
@@ -87,24 +87,12 @@ pub struct Home {
 impl Home {
     /// `url` is the base URL of its client-server or federation API: `http` or `https`, with perhaps a port and a path.
     pub fn new(server: ServerName, url: &str) -> Option<Self> {
-        let uri: Uri = url.parse().ok()?;
-        let is_tls = match uri.scheme_str()? {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let authority = ServerName::parse(uri.authority()?.as_str())?;
-        let port = authority.port().unwrap_or(if is_tls { 443 } else { 80 });
-        if uri.query().is_some() {
+        let Place { is_tls, host, port, authority, path } = Place::parse(url)?;
+        if path.contains('?') {
             return None;
         }
-        Some(Self {
-            server,
-            target: Target { host: authority.host().clone(), port },
-            is_tls,
-            host: authority.as_str().to_owned(),
-            base: uri.path().trim_end_matches('/').to_owned(),
-        })
+        let base = path.trim_end_matches('/').to_owned();
+        Some(Self { server, target: Target { host, port }, is_tls, host: authority, base })
     }
 
     /// The beginning of a request to it.
