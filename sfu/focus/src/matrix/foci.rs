@@ -1,13 +1,15 @@
 //! The focus that people are sent to: this one.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use weir_livekit::Server;
 use weir_livekit::token::{self, Claims, Keys, VideoGrant};
 use weir_matrix::rooms::Holder;
 use weir_matrix::service::{Admission, Foci, FocusAnswer, Refusal};
+
+use super::openers::Openers;
 
 /// Signs tokens for the rooms of this process.
 pub struct ThisFocus {
@@ -17,21 +19,34 @@ pub struct ThisFocus {
     signer: String,
     url: String,
     validity: Duration,
+    openers: Mutex<Openers>,
 }
 
 impl ThisFocus {
     pub fn new(server: Arc<Server>, keys: Keys, signer: String, url: String, validity: Duration) -> Self {
-        Self { server, keys, signer, url, validity }
+        Self { server, keys, signer, url, validity, openers: Mutex::default() }
     }
 
     fn answer(&self, admission: &Admission) -> Result<FocusAnswer, Refusal> {
         // Whoever may create is about to announce the call; those who hear of it must not come to a closed door.
-        if admission.grants.create && !self.server.open(&admission.conference) {
-            return Err(Refusal::NoFocus);
+        if admission.grants.create && !self.server.is_open(&admission.conference) {
+            self.open(admission)?;
         }
         let claims = claims(admission, &self.signer, unix_ms(), self.validity);
         let jwt = token::sign(&self.keys, &claims).ok_or(Refusal::Internal)?;
         Ok(FocusAnswer { url: self.url.clone(), jwt })
+    }
+}
+
+impl ThisFocus {
+    fn open(&self, Admission { asker, conference, .. }: &Admission) -> Result<(), Refusal> {
+        let is_admitted =
+            self.openers.lock().unwrap_or_else(PoisonError::into_inner).admit(now(), &asker.user);
+        if !is_admitted {
+            tracing::info!(user = ?asker.user, "somebody opens too many conferences");
+            return Err(Refusal::Busy);
+        }
+        if self.server.open(conference) { Ok(()) } else { Err(Refusal::NoFocus) }
     }
 }
 
@@ -65,6 +80,11 @@ fn claims(admission: &Admission, signer: &str, now_ms: u64, validity: Duration) 
         },
         ..Claims::default()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "here the clock is read that openers are passed")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a token is for now")]

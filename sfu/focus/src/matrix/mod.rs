@@ -2,6 +2,7 @@
 
 mod foci;
 mod leaves;
+mod openers;
 mod rooms;
 
 use std::net::SocketAddr;
