@@ -73,6 +73,25 @@
     return streams;
   }
 
+  // Clicks, and answers how many milliseconds later the first picture of somebody else was on show.
+  window.clickToPicture = (selector) => new Promise((done) => {
+    const watched = new WeakSet();
+    const look = () => {
+      for (const video of document.querySelectorAll('video')) {
+        const track = video.srcObject?.getVideoTracks()[0];
+        if (!track || local.has(track.id) || watched.has(video)) continue;
+        watched.add(video);
+        video.requestVideoFrameCallback((shown) => {
+          clearInterval(looking);
+          done(shown - clicked);
+        });
+      }
+    };
+    const looking = setInterval(look, 5);
+    const clicked = performance.now();
+    document.querySelector(selector).click();
+  });
+
   window.observer = async () => {
     const streams = await inbound();
     const of = (track) => streams.find((stream) => stream.trackIdentifier === track.id);
