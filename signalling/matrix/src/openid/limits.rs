@@ -3,6 +3,10 @@
 //! A look-up waits for a server that its asker has named, so whoever names slow ones could fill any pool. Hence an
 //! origin has a few places of its own, and origins that have answered before do not share theirs with those that never
 //! have. The operator's own homeserver shares with nobody.
+//!
+//! Requests with good tokens and with made-up ones share what an origin may be asked: only the origin tells them apart.
+//! So whoever sends as many as that, in the name of an origin, keeps its users from new calls here as long as it goes on,
+//! and nobody from a call that they are in. To share fairly between askers would take their addresses, which a proxy has.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
