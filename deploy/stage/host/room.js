@@ -36,17 +36,19 @@ export class Room {
         continue;
       }
       this.since = changes.next_batch;
-      for (const event of changes.to_device?.events ?? []) await api.feedToDevice(event, true).catch(console.error);
+      for (const event of changes.to_device?.events ?? []) api.feedToDevice(event, true).catch(console.error);
       if (changes.rooms?.leave?.[this.id]) return onRemoved();
       const joined = changes.rooms?.join?.[this.id];
       if (joined) await this.take(joined, api);
     }
   }
 
+  // What was taken in of an event is not waited for, nor of a key: Element Call may answer late to one, and must have the next
+  // all the same. They arrive in the order in which they are fed.
   async take(joined, api) {
     const feed = async (event, isState) => {
       if (isState) await api.feedStateUpdate(event).catch(console.error);
-      await api.feedEvent(event).catch(console.error);
+      api.feedEvent(event).catch(console.error);
     };
     for (const event of joined.state?.events ?? []) {
       this.keepState(event);
