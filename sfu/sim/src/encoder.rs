@@ -50,6 +50,11 @@ impl Encoder {
         bytes as usize
     }
 
+    /// Another picture, of this rate, whose first frame is next.
+    pub fn begin(&mut self, rate: BitRate) {
+        (self.rate, self.overspent, self.key_frame) = (rate, 0.0, true);
+    }
+
     /// The present frame is left out.
     pub fn skip(&mut self) {
         self.overspent -= self.rate.bytes_in(FRAME_INTERVAL) as f64;

@@ -7,7 +7,7 @@ use weir_rate::BitRate;
 
 use crate::link::Offered;
 use crate::scenario::Scenario;
-use crate::sender::{Kind, Packet, on_the_line};
+use crate::sender::{self, Kind, Packet};
 use crate::world::Sample;
 
 /// The windows of rates that are compared with the line's.
@@ -39,6 +39,9 @@ pub struct Recording {
     pub samples: Vec<Sample>,
     /// How long the queue was full.
     pub full: Duration,
+    /// What TCP-like flows brought through.
+    pub tcp_bytes: u64,
+    pub layer_changes: u32,
 }
 
 /// What a run is judged by. `None` where a scenario has nothing to measure it by.
@@ -51,6 +54,8 @@ pub struct Figures {
     pub queueing_p95: Duration,
     /// From a higher rate to nine tenths of it (or of what is wanted) in media that pass; the longest.
     pub rise: Option<Duration>,
+    /// The same for what is said to be sustained.
+    pub known: Option<Duration>,
     /// From a lower rate to sending less than it; the longest.
     pub fall: Option<Duration>,
     /// The share of packets lost, but for the first second and the first after each change.
@@ -61,6 +66,8 @@ pub struct Figures {
     pub fairness: Option<f64>,
     /// The share of padding in what was sent.
     pub padding: f64,
+    /// Each minute and flow.
+    pub layer_changes: f64,
 }
 
 impl Recording {
@@ -93,12 +100,16 @@ impl Recording {
             utilisation: utilisation.fold(f64::INFINITY, f64::min),
             queueing_p95: queued.get(queued.len() * 95 / 100).copied().unwrap_or_default(),
             rise: stretches.iter().filter_map(|stretch| self.rise(stretch)).max(),
+            known: stretches.iter().filter_map(|stretch| self.known(scenario, stretch)).max(),
             fall: stretches.iter().filter_map(|stretch| self.fall(stretch)).max(),
             loss: self.loss(&stretches, |_| true),
             audio_loss: self.loss(&stretches, |kind| kind == Kind::Audio),
-            fairness: (scenario.flows.len() > 1)
-                .then(|| steady().map(|(span, _)| self.fairness(scenario, &span)).fold(1.0, f64::min)),
+            fairness: steady()
+                .filter_map(|(span, _)| self.fairness(&scenario.sharing(span.start).0, &span))
+                .reduce(f64::min),
             padding: bytes(true) as f64 / bytes(false).max(1) as f64,
+            layer_changes: f64::from(self.layer_changes)
+                / (scenario.lasts.as_secs_f64() / 60.0 * scenario.flows.len() as f64),
         }
     }
 
@@ -122,13 +133,23 @@ impl Recording {
         Some(first_of(stretch, RISE_WINDOW, passes))
     }
 
+    fn known(&self, scenario: &Scenario, stretch: &Stretch) -> Option<Duration> {
+        let (Change::Up, [flow]) = (stretch.change, &*stretch.flows) else { return None };
+        let wanted = stretch.rate.min(sender::wanted(scenario.media)).scaled(0.9);
+        let first = self.samples.iter().find(|sample| {
+            sample.flow == *flow && sample.at >= stretch.span.start && sample.thought.sustainable >= wanted
+        });
+        let at = first.map_or(stretch.span.end, |sample| sample.at.min(stretch.span.end));
+        Some(at - stretch.span.start)
+    }
+
     fn fall(&self, stretch: &Stretch) -> Option<Duration> {
         let Change::Down = stretch.change else { return None };
         let below = |at: Duration| {
             let from = self.sent.partition_point(|sent| sent.at < at - FALL_WINDOW);
             let to = self.sent.partition_point(|sent| sent.at < at);
             let bytes: usize = self.sent[from..to].iter().map(|sent| sent.packet.bytes).sum();
-            BitRate::of(bytes as u64, FALL_WINDOW) < stretch.usable
+            BitRate::of(bytes as u64, FALL_WINDOW) < stretch.rate
         };
         Some(first_of(stretch, FALL_WINDOW, below))
     }
@@ -150,11 +171,14 @@ impl Recording {
         (f64::from(lost) + dropped as f64) / f64::from(packets.max(1))
     }
 
-    fn fairness(&self, scenario: &Scenario, span: &Range<Duration>) -> f64 {
-        let rates = (0..scenario.flows.len()).map(|flow| self.media(Some(flow), span).bps() as f64);
+    fn fairness(&self, flows: &[usize], span: &Range<Duration>) -> Option<f64> {
+        if flows.len() < 2 {
+            return None;
+        }
+        let rates = flows.iter().map(|flow| self.media(Some(*flow), span).bps() as f64);
         let (sum, squares) =
             rates.fold((0.0, 0.0), |(sum, squares), rate| (sum + rate, squares + rate * rate));
-        if squares > 0.0 { sum * sum / (scenario.flows.len() as f64 * squares) } else { 0.0 }
+        Some(if squares > 0.0 { sum * sum / (flows.len() as f64 * squares) } else { 0.0 })
     }
 }
 
@@ -166,13 +190,16 @@ enum Change {
     None,
 }
 
-/// A time in which the line and the number of flows stay the same.
+/// A time in which the line and those who share it stay the same.
 #[derive(Clone, Debug)]
 struct Stretch {
     span: Range<Duration>,
     change: Change,
-    /// The line's rate, or what all want if that is less.
+    /// The line's rate, less the share of endless TCP-like flows.
+    rate: BitRate,
+    /// What media can use of it.
     usable: BitRate,
+    flows: Vec<usize>,
 }
 
 impl Stretch {
@@ -192,26 +219,37 @@ fn first_of(stretch: &Stretch, window: Duration, holds: impl Fn(Duration) -> boo
 }
 
 fn stretches(scenario: &Scenario) -> Vec<Stretch> {
-    let changes = scenario.changes.iter().map(|(at, line)| (*at, Some(*line)));
-    let mut events: Vec<_> = changes.chain(scenario.flows.iter().map(|at| (*at, None))).collect();
-    events.sort_by_key(|(at, _)| *at);
-    let (mut stretches, mut line, mut flows) = (Vec::<Stretch>::new(), scenario.line, 0_u32);
-    let ends = events.iter().skip(1).map(|(at, _)| *at).chain([scenario.lasts]).collect::<Vec<_>>();
-    for ((at, changed), end) in events.into_iter().zip(ends) {
-        let before = if flows == 0 { BitRate::ZERO } else { line.rate };
-        let came = changed.is_none();
-        flows += u32::from(came);
-        line = changed.unwrap_or(line);
-        let change = match line.rate.cmp(&before) {
-            _ if came && flows > 1 => Change::None,
-            std::cmp::Ordering::Greater => Change::Up,
-            std::cmp::Ordering::Less if line.rate > BitRate::ZERO => Change::Down,
-            _ => Change::None,
-        };
-        if at < end {
-            let usable = line.rate.min(on_the_line(scenario.most).scaled(f64::from(flows)));
-            stretches.push(Stretch { span: at..end, change, usable });
+    let line_at = |at: Duration| {
+        let changed = scenario.changes.iter().rev().find(|(from, _)| *from <= at);
+        changed.map_or(scenario.line, |(_, line)| *line).rate
+    };
+    let pauses = scenario.flows.iter().flat_map(|flow| &flow.pauses);
+    let mut bounds: Vec<_> = scenario.changes.iter().map(|(at, _)| *at).collect();
+    bounds.extend(scenario.flows.iter().map(|flow| flow.begins));
+    bounds.extend(pauses.flat_map(|pause| [pause.start, pause.end]));
+    bounds.extend([scenario.lasts]);
+    bounds.sort_unstable();
+    bounds.dedup();
+    let mut stretches = Vec::<Stretch>::new();
+    let mut before: Option<(BitRate, Vec<usize>)> = None;
+    for span in bounds.windows(2).map(|pair| pair[0]..pair[1]) {
+        let (flows, tcp) = scenario.sharing(span.start);
+        if flows.is_empty() {
+            continue;
         }
+        let line = line_at(span.start);
+        let share = line.scaled(flows.len() as f64 / (flows.len() + tcp) as f64);
+        let change = match &before {
+            None => Change::Up,
+            Some((_, others)) if *others != flows => Change::None,
+            Some((rate, _)) if line > *rate => Change::Up,
+            Some((rate, _)) if line < *rate && line > BitRate::ZERO => Change::Down,
+            Some(_) => Change::None,
+        };
+        before = Some((line, flows.clone()));
+        let each = share.scaled(1.0 / flows.len() as f64);
+        let usable = sender::usable(scenario.media, each).scaled(flows.len() as f64);
+        stretches.push(Stretch { span, change, rate: share, usable, flows });
     }
     stretches
 }

@@ -13,4 +13,5 @@ pub mod link;
 pub mod receiver;
 pub mod scenario;
 pub mod sender;
+pub mod tcp;
 pub mod world;

@@ -32,6 +32,8 @@ pub struct Line {
     pub reorder_by: Duration,
     /// Like a radio that is not heard: nothing passes for a while, then all at once.
     pub stalls: Option<Stalls>,
+    /// Like a machine that has other things to do: what arrives is noticed late, and all at once.
+    pub naps: Option<Naps>,
 }
 
 impl Line {
@@ -46,6 +48,7 @@ impl Line {
             reorder: 0.0,
             reorder_by: Duration::from_millis(10),
             stalls: None,
+            naps: None,
         }
     }
 }
@@ -72,6 +75,14 @@ impl Loss {
 pub struct Stalls {
     pub every: Duration,
     pub longest: Duration,
+}
+
+/// Pauses of those who look at what arrives: the mean time between, how long each.
+#[derive(Clone, Copy, Debug)]
+pub struct Naps {
+    pub every: Duration,
+    pub least: Duration,
+    pub most: Duration,
 }
 
 /// A packet in the queue.
@@ -107,11 +118,15 @@ pub struct Link<P> {
     chance: Chance,
     waiting: VecDeque<Waiting<P>>,
     waiting_bytes: usize,
+    /// What waited when the line changed.
+    allowance: u64,
     /// When the packet at the head has passed.
     head_done: Option<Duration>,
     bad: bool,
     last_arrival: Duration,
     next_stall: Option<Duration>,
+    /// The present or the next nap.
+    nap: (Duration, Duration),
     codel: Codel,
 }
 
@@ -122,10 +137,12 @@ impl<P> Link<P> {
             chance,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            allowance: 0,
             head_done: None,
             bad: false,
             last_arrival: Duration::ZERO,
             next_stall: None,
+            nap: (Duration::ZERO, Duration::ZERO),
             codel: Codel::default(),
         }
     }
@@ -148,6 +165,7 @@ impl<P> Link<P> {
 
     pub fn change(&mut self, now: Duration, line: Line) {
         self.line = line;
+        self.allowance = self.waiting_bytes as u64;
         if self.head_done.is_none() {
             self.begin(now);
         }
@@ -169,6 +187,12 @@ impl<P> Link<P> {
             return Some(Err(head.packet));
         }
         Some(Ok(Served { packet: head.packet, arrives: self.arrival(now), queued }))
+    }
+
+    /// After a packet was offered no more waits than the queue holds, unless the line just became slower.
+    pub fn is_within_bounds(&self) -> bool {
+        let room = self.line.rate.bytes_in(self.line.queue).max(3_000);
+        self.waiting_bytes as u64 <= room.max(self.allowance)
     }
 
     pub fn is_full(&self) -> bool {
@@ -208,8 +232,19 @@ impl<P> Link<P> {
         if self.chance.happens(self.line.reorder) {
             return arrival + self.line.reorder_by;
         }
-        self.last_arrival = self.last_arrival.max(arrival);
+        self.last_arrival = self.last_arrival.max(self.noticed(arrival));
         self.last_arrival
+    }
+
+    fn noticed(&mut self, arrival: Duration) -> Duration {
+        let Some(naps) = self.line.naps else { return arrival };
+        while self.nap.1 <= arrival {
+            let wake = Duration::from_secs_f64(self.chance.exponential(naps.every.as_secs_f64()));
+            let span = self.chance.between(naps.least.as_secs_f64(), naps.most.as_secs_f64());
+            let begins = self.nap.1 + wake;
+            self.nap = (begins, begins + Duration::from_secs_f64(span));
+        }
+        if arrival >= self.nap.0 { self.nap.1 } else { arrival }
     }
 }
 

@@ -40,16 +40,18 @@ fn main() -> Result<()> {
     }
     println!("{} seeds from {}; each figure is median / worst", cli.seeds, cli.seed);
     println!(
-        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8}",
+        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8} {:>8}",
         "scenario",
         "used %",
         "queue p95 ms",
         "rise s",
+        "known s",
         "fall s",
         "loss %",
         "audio loss %",
         "fairness",
-        "padding"
+        "padding",
+        "changes"
     );
     for scenario in &scenarios {
         let play = |seed| world::play(scenario, seed).figures(scenario);
@@ -68,16 +70,18 @@ fn row(scenario: &Scenario, figures: &[Figures]) {
     let high = |figure: &dyn Fn(&Figures) -> Option<f64>, digits| spread(figures, figure, digits, false);
     let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
     println!(
-        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8}",
+        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8} {:>8}",
         scenario.name,
         low(&|one| Some(one.utilisation * 100.0), 1),
         high(&|one| Some(millis(one.queueing_p95)), 0),
         high(&|one| one.rise.map(|time| time.as_secs_f64()), 2),
+        high(&|one| one.known.map(|time| time.as_secs_f64()), 2),
         high(&|one| one.fall.map(|time| time.as_secs_f64()), 2),
         high(&|one| Some(one.loss * 100.0), 2),
         high(&|one| Some(one.audio_loss * 100.0), 2),
         low(&|one| one.fairness, 2),
         high(&|one| Some(one.padding * 100.0), 0),
+        high(&|one| (one.layer_changes > 0.0).then_some(one.layer_changes), 0),
     );
 }
 
@@ -99,18 +103,21 @@ fn spread(
 
 fn trace(scenario: &Scenario, recording: &Recording) {
     println!("# {}: {}", scenario.name, scenario.about);
-    println!("at_s\tflow\tline\tmedia\ttarget\tbecause\tqueue_ms\trtt_ms\tacknowledged\tcapacity\tloss");
+    println!(
+        "at_s\tflow\tline\tmedia\ttarget\tsustains\tbecause\tqueue_ms\trtt_ms\tacknowledged\tcapacity\tloss"
+    );
     for sample in &recording.samples {
         let thought = &sample.thought;
         let kbps = |rate: weir_rate::BitRate| rate.bps() / 1_000;
         let span = sample.at.saturating_sub(Duration::from_millis(200))..sample.at;
         println!(
-            "{:.1}\t{}\t{}\t{}\t{}\t{:?}\t{}\t{}\t{}\t{}\t{:.3}",
+            "{:.1}\t{}\t{}\t{}\t{}\t{}\t{:?}\t{}\t{}\t{}\t{}\t{:.3}",
             sample.at.as_secs_f64(),
             sample.flow,
             kbps(sample.line),
             kbps(recording.media(Some(sample.flow), &span)),
             kbps(thought.target),
+            kbps(thought.sustainable),
             thought.because,
             thought.queue.as_millis(),
             thought.round_trip.as_millis(),
