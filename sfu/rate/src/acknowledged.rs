@@ -14,6 +14,11 @@ const RECENT: i64 = 200_000;
 const STEADY: i64 = 750_000;
 /// No rate is told from less.
 const LEAST: i64 = 80_000;
+/// The span of [`Acknowledged::full`], and how much of it is enough.
+const FULL: i64 = 200_000;
+const FULL_LEAST: i64 = 50_000;
+/// What came so long ago says nothing of the line now.
+const FULL_AGE: i64 = 600_000;
 /// [`STEADY`] in [`STEP`]s, and some.
 const MAX_STEPS: usize = 160;
 
@@ -22,9 +27,22 @@ struct Step {
     sent: i64,
     arrived: i64,
     bytes: u32,
+    /// All of its packets waited in a queue.
+    queued: bool,
     /// Between this step and the next lie packets that no feedback told of.
     interrupted: bool,
 }
+
+/// What a line carried while it was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullLine {
+    pub rate: BitRate,
+    /// More was sent than arrived meanwhile, so that it was us who filled it.
+    pub grew: bool,
+}
+
+/// Arrivals that take longer by this than sending did are of a queue that grows.
+const GREW: f64 = 1.1;
 
 /// The rate of what arrived, never above the rate at which it was sent: receivers that squeeze their clocks prove
 /// nothing.
@@ -36,19 +54,21 @@ pub struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Takes a packet that arrived; packets come in the order of sending. Times in microseconds.
-    pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16) {
+    /// Takes a packet that arrived, and whether it waited in a queue; packets come in the order of sending. Times in
+    /// microseconds.
+    pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16, queued: bool) {
         if let Some(last) = self.steps.back_mut()
             && arrived - last.arrived < STEP
             && !last.interrupted
         {
             last.bytes = last.bytes.saturating_add(bytes.into());
+            last.queued &= queued;
             return;
         }
         if self.steps.len() == MAX_STEPS {
             self.steps.pop_front();
         }
-        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), interrupted: false });
+        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false });
     }
 
     /// A feedback was lost: nothing is told of the time up to the next packet.
@@ -69,6 +89,29 @@ impl Acknowledged {
 
     pub fn steady(&self) -> Option<BitRate> {
         self.over(STEADY)
+    }
+
+    /// What the line carried of late while packets waited for it. What arrives otherwise says how much was sent, and
+    /// nothing of how much there could be.
+    pub fn full(&self) -> Option<FullLine> {
+        let newest = self.steps.back()?.arrived;
+        let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
+        for (step, next) in self.steps.iter().rev().skip(1).zip(self.steps.iter().rev()) {
+            if arrived >= FULL || newest - step.arrived > FULL_AGE {
+                break;
+            }
+            // A line that is full when a step came and when the next did was so between.
+            if step.queued && next.queued && !step.interrupted {
+                bytes += u64::from(step.bytes);
+                sent += next.sent - step.sent;
+                arrived += next.arrived - step.arrived;
+            }
+        }
+        let covered = arrived.max(sent);
+        (covered >= FULL_LEAST).then(|| FullLine {
+            rate: BitRate::of(bytes, Duration::from_micros(covered.unsigned_abs())),
+            grew: arrived as f64 > sent as f64 * GREW,
+        })
     }
 
     fn over(&self, span: i64) -> Option<BitRate> {
@@ -98,7 +141,7 @@ mod tests {
         let mut acknowledged = Acknowledged::default();
         assert_eq!(acknowledged.recent(), None);
         for packet in 0..1_000 {
-            acknowledged.add(packet * 5_000, packet * 10_000, 1_250);
+            acknowledged.add(packet * 5_000, packet * 10_000, 1_250, false);
         }
         assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
@@ -109,8 +152,23 @@ mod tests {
     fn squeezed_arrivals_prove_no_more_than_was_sent() {
         let mut acknowledged = Acknowledged::default();
         for packet in 0..1_000 {
-            acknowledged.add(packet * 10_000, packet * 5_000, 1_250);
+            acknowledged.add(packet * 10_000, packet * 5_000, 1_250, false);
         }
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
+    }
+
+    #[test]
+    fn a_full_line_is_measured_while_it_is_full() {
+        let mut acknowledged = Acknowledged::default();
+        // 100 kbit/s on a wide line, then a burst that waits, then as before.
+        (0..20).for_each(|packet| acknowledged.add(packet * 20_000, packet * 20_000, 250, false));
+        assert_eq!(acknowledged.full(), None);
+        (0..11).for_each(|packet| {
+            acknowledged.add(400_000 + packet, 410_000 + packet * 10_000, 1_250, packet > 0);
+        });
+        (0..5).for_each(|packet| {
+            acknowledged.add(520_000 + packet * 20_000, 520_000 + packet * 20_000, 250, false);
+        });
+        assert_eq!(acknowledged.full(), Some(FullLine { rate: BitRate::from_kbps(1_000), grew: true }));
     }
 }

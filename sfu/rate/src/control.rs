@@ -14,17 +14,29 @@
 use std::time::{Duration, Instant};
 
 use crate::BitRate;
+use crate::acknowledged::FullLine;
 use crate::probe::ProbeResult;
 use crate::trend::Usage;
 
 /// Growth a second while the line's rate is unknown.
 const MULTIPLY: f64 = 1.08;
-/// What one response time adds near the line's rate: a packet.
-const ADD_BYTES: u64 = 1_200;
-/// It adds at least this share a second, or fast lines would be filled too slowly.
+/// Growth a second towards what a probe hinted at.
+const RAMP: f64 = 2.2;
+/// The same where the line was not full.
+const PROVEN_RAMP: f64 = 4.0;
+/// So long after a line carried more than was known, its rate is looked for.
+const CHANGED: Duration = Duration::from_secs(3);
+/// So long after a line was full, others may want to share it.
+const MET: Duration = Duration::from_secs(20);
+/// A probe at half as much again takes so much of a line that two others share equally with us; who gets more than this
+/// has less than others, or the line became wider.
+const WORTH_A_RAMP: f64 = 1.25;
+/// What a second adds near the line's rate. It is the same for all who share a line, so that they become equal; more
+/// lets them sooner, and overshoots further.
+const ADD: BitRate = BitRate::from_kbps(60);
+/// It adds at least this share, or fast lines would be filled too slowly, and at most that, or slow ones would queue.
 const ADD_LEAST: f64 = 0.04;
-/// A response takes a round trip and what feedback and detection take.
-const DETECTION: Duration = Duration::from_millis(100);
+const ADD_MOST: f64 = 0.12;
 /// No estimate rises above so many times of what was proven.
 const OF_PROVEN: f64 = 1.5;
 const BESIDES: BitRate = BitRate::from_kbps(10);
@@ -34,20 +46,38 @@ const DRAIN: f64 = 0.9;
 const DRAIN_LEAST: f64 = 0.4;
 const DRAIN_OVER: f64 = 500_000.0;
 /// The same for a short queue that is no reason to doubt the estimate.
-const RELIEF_LEAST: f64 = 0.88;
-const RELIEF_OVER: f64 = 400_000.0;
+const RELIEF_LEAST: f64 = 0.85;
+const RELIEF_OVER: f64 = 250_000.0;
 /// Where to go on once the queue is gone.
 const RESUME: f64 = 0.95;
+/// A fall without a measurement of the full line goes no further than to this share.
+const UNMEASURED: f64 = 0.85;
 /// A queue shorter than this is gone. In microseconds.
 const DRAINED: i64 = 10_000;
-/// Above this much queue the rate is high enough.
-const BRAKE: i64 = 15_000;
-/// A queue that one packet met and that is more than jitter.
+/// Above this much queue a megabit a second is high enough. Who sends more is content with less queue and who sends
+/// less endures more, so that those who share a queue become equal.
+const BRAKE: f64 = 13_000.0;
+const BRAKE_RATE: BitRate = BitRate::from_kbps(1_000);
+const BRAKE_LEAST: f64 = 6_000.0;
+const BRAKE_MOST: f64 = 30_000.0;
+/// Where delays scatter more queue is none. In microseconds.
+const OF_NOISE: f64 = 1.0;
+const MAX_NOISE: f64 = 8_000.0;
+/// What a second with twice that queue takes away.
+const YIELD: f64 = 0.25;
+/// Beside somebody who keeps the queue full all of this is endured.
+const CONTESTED: f64 = 4.0;
+/// A queue that only the newest packets met and that is more than jitter.
 const SUDDEN: i64 = 30_000;
 /// A queue longer than this is too much, also when it does not grow.
-const STANDING: i64 = 50_000;
+const STANDING: i64 = 40_000;
 /// A queue that does not drain within this (and some round trips) is not ours, or none.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Beside somebody who keeps the queue full, draining is only polite: less, and shorter.
+const POLITE_PATIENCE: Duration = Duration::from_millis(300);
+const POLITE_LEAST: f64 = 0.85;
+/// So long after a queue did not drain, somebody is believed to keep it full.
+const CONTEST: Duration = Duration::from_secs(20);
 
 /// How near the line's rate increase becomes additive, and how far above it that rate is forgotten.
 const NEAR: f64 = 0.85;
@@ -69,12 +99,18 @@ pub struct Signals {
     pub usage: Usage,
     /// In microseconds.
     pub queue: i64,
-    /// The queue that the newest packet met, jitter included.
+    /// The queue that the newest packets met.
     pub newest: i64,
+    /// The newest packets came all at once: somebody on the way paused.
+    pub released: bool,
     /// Of late and over longer; `None` while too little arrived.
     pub recent: Option<BitRate>,
     pub steady: Option<BitRate>,
+    /// What the line carried while it was full.
+    pub full: Option<FullLine>,
     pub round_trip: Duration,
+    /// How much delays scatter, in microseconds.
+    pub noise: f64,
     /// Sending is limited by what there is to send.
     pub limited: bool,
     /// More is lost than at lower rates.
@@ -89,8 +125,28 @@ pub enum Verdict {
     Nothing,
     /// The estimate fell from this.
     Fell(BitRate),
+    /// What a probe hinted at is there: ask for more.
+    Reached,
     /// The queue did not drain: take the present delay for the path's.
     Rebase,
+}
+
+/// How far a probe's result is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    Full,
+    /// Some of it; another is to confirm the rest.
+    Half,
+    /// Only once it is confirmed.
+    None,
+}
+
+/// A rise that is tried quickly but step by step, and taken back if a queue says so.
+#[derive(Clone, Copy, Debug)]
+struct Ramp {
+    from: BitRate,
+    to: BitRate,
+    growth: f64,
 }
 
 /// The delay-based estimate.
@@ -99,11 +155,20 @@ pub struct RateControl {
     estimate: BitRate,
     /// What is sent at while a short queue drains.
     relief: Option<BitRate>,
+    ramp: Option<Ramp>,
     phase: Phase,
     /// The line's rate where it was last met.
     capacity: Option<BitRate>,
     updated: Instant,
     drain_began: Instant,
+    /// When the line was last full.
+    met: Option<Instant>,
+    /// When more than the line was known for went through.
+    proven: Option<Instant>,
+    /// Until when somebody else is believed to keep the queue full.
+    contested: Option<Instant>,
+    /// Since when there is a queue that is not ours.
+    stands_since: Option<Instant>,
     last_queue: i64,
     least: BitRate,
     most: BitRate,
@@ -114,10 +179,15 @@ impl RateControl {
         Self {
             estimate: start.clamp(least, most),
             relief: None,
+            ramp: None,
             phase: Phase::Increase,
             capacity: None,
             updated: now,
             drain_began: now,
+            met: None,
+            proven: None,
+            contested: None,
+            stands_since: None,
             last_queue: 0,
             least,
             most,
@@ -156,47 +226,99 @@ impl RateControl {
             self.relief = None;
             return self.drain(now, signals);
         }
-        self.relieve(signals);
+        let brake = self.brake(now, signals);
+        self.relieve(signals, brake);
+        let brakes = signals.queue > brake && !signals.probed;
+        if brakes && let Some(ramp) = self.ramp.take() {
+            self.estimate = ramp.from.clamp(self.least, self.estimate);
+        }
         // A trend without a queue is of frames that grew.
-        let queues = signals.queue > DRAINED || signals.newest > SUDDEN;
-        let congested = (signals.usage == Usage::Over && queues)
-            || signals.queue > STANDING
-            || (signals.queue > BRAKE && signals.lossy);
+        let queues = signals.queue > brake.max(DRAINED) || signals.newest > SUDDEN;
+        let standing = if self.is_contested(now) { STANDING * CONTESTED as i64 } else { STANDING };
+        let congested = !signals.released
+            && ((signals.usage == Usage::Over && queues)
+                || signals.queue > standing
+                || (signals.queue > brake && signals.lossy));
+        if !congested {
+            self.stands_since = None;
+        }
         match signals.usage {
             _ if congested && signals.probed => self.phase = Phase::Hold,
-            _ if congested => return self.fall(now, signals),
-            _ if signals.queue > BRAKE => self.phase = Phase::Hold,
+            _ if congested => {
+                return match self.measure(signals) {
+                    Some(measured) => self.fall(now, measured, signals.queue),
+                    None => self.stand(now, signals.round_trip),
+                };
+            }
+            _ if signals.queue > brake => {
+                self.phase = Phase::Hold;
+                if brakes {
+                    let over = (signals.queue as f64 / brake as f64 - 1.0).min(2.0);
+                    let less = 1.0 - YIELD * over * elapsed.as_secs_f64();
+                    self.estimate = self.estimate.scaled(less).max(self.least);
+                }
+            }
             Usage::Under => self.phase = Phase::Hold,
             _ => {
                 self.phase = Phase::Increase;
-                self.increase(elapsed, signals);
+                if self.increase(now, elapsed, signals, brake) {
+                    return Verdict::Reached;
+                }
             }
         }
         Verdict::Nothing
     }
 
-    /// A probe proved a rate. True when it was only half believed: against what was known of the line, since other flows
-    /// may have paused for a moment.
-    pub fn on_proven(&mut self, result: ProbeResult) -> bool {
+    /// A probe proved a rate.
+    pub fn on_proven(&mut self, now: Instant, result: ProbeResult, limited: bool) -> Belief {
         let agrees = |capacity: BitRate| result.saturated && result.rate < capacity.scaled(BEYOND);
-        let agreed = self.capacity.filter(|&capacity| agrees(capacity));
-        // A full line that carried more than was known carries that.
-        self.capacity =
-            agreed.map(|capacity| capacity.max(capacity.plus(result.rate).scaled(0.5))).or(self.capacity);
-        let agreed = agreed.and(self.capacity);
-        let rate = agreed.map_or(result.rate, |capacity| result.rate.min(capacity.scaled(RESUME)));
-        if self.phase == Phase::Drain || rate <= self.estimate {
-            return false;
+        if let Some(capacity) = self.capacity.filter(|&capacity| agrees(capacity)) {
+            // A full line that carried more than was known carries that.
+            let capacity = capacity.max(capacity.plus(result.rate).scaled(0.5));
+            self.capacity = Some(capacity);
+            if self.phase != Phase::Drain {
+                self.estimate = self.estimate.max(result.rate.min(capacity.scaled(RESUME)));
+            }
+            return Belief::Full;
         }
-        if agreed.is_some() {
-            self.estimate = rate;
-            return false;
+        if self.phase == Phase::Drain || result.rate <= self.estimate {
+            return Belief::Full;
         }
-        let known = self.capacity.take();
-        let raised = if known.is_some() { self.estimate.plus(rate).scaled(0.5) } else { rate };
-        self.estimate = raised.clamp(self.least, self.most);
-        self.capacity = known.filter(|&capacity| rate < capacity.scaled(BEYOND));
-        known.is_some()
+        let met = self.met.is_some_and(|met| now.saturating_duration_since(met) < MET);
+        if !met && self.capacity.is_none() {
+            self.raise(result.rate);
+            return Belief::Full;
+        }
+        if limited {
+            // What is not used does no harm if it is not there; half of it is, until the next probe.
+            self.raise(if result.confirmed {
+                result.rate
+            } else {
+                self.estimate.plus(result.rate).scaled(0.5)
+            });
+            self.capacity = self.capacity.filter(|known| result.rate < known.scaled(BEYOND));
+            return if result.confirmed { Belief::Full } else { Belief::Half };
+        }
+        // Others may have paused for a moment; and from a full line a burst takes more than its share.
+        if !result.saturated && !result.confirmed {
+            return Belief::None;
+        }
+        if !result.saturated {
+            self.proven = Some(now);
+        }
+        let changed = self.proven.is_some_and(|at| now.saturating_duration_since(at) < CHANGED);
+        if changed || result.rate > self.estimate.scaled(WORTH_A_RAMP) {
+            let growth = if result.saturated { RAMP } else { PROVEN_RAMP };
+            self.ramp = Some(Ramp { from: self.estimate, to: result.rate, growth });
+            if !result.saturated {
+                self.raise(self.estimate.plus(result.rate).scaled(0.5));
+            }
+        }
+        Belief::Full
+    }
+
+    fn raise(&mut self, rate: BitRate) {
+        self.estimate = rate.clamp(self.least, self.most);
     }
 
     /// Something other than delay says that the line carries no more than this.
@@ -204,21 +326,45 @@ impl RateControl {
         self.estimate = self.estimate.min(rate).max(self.least);
     }
 
+    /// Takes back what [`Self::limit`] did.
+    pub fn restore(&mut self, rate: BitRate) {
+        self.estimate = self.estimate.max(rate).min(self.most);
+    }
+
     /// A short queue, of a probe or of a large frame, is no reason to doubt the estimate; but at an estimate that is right
     /// it would never drain.
-    fn relieve(&mut self, signals: Signals) {
-        if signals.queue < DRAINED {
+    fn relieve(&mut self, signals: Signals, brake: i64) {
+        if signals.queue < DRAINED.min(brake) {
             self.relief = None;
-        } else if signals.queue > BRAKE || self.relief.is_some() {
+        } else if signals.queue > brake || self.relief.is_some() {
             let carried = self.capacity.unwrap_or(self.estimate).min(self.estimate);
             let share = (1.0 - signals.queue as f64 / RELIEF_OVER).clamp(RELIEF_LEAST, 1.0);
             self.relief = Some(carried.scaled(share));
         }
     }
 
-    fn fall(&mut self, now: Instant, signals: Signals) -> Verdict {
-        // Without any measurement the estimate itself is all that is known.
-        let measured = signals.recent.or(signals.steady).unwrap_or(self.estimate.scaled(DRAIN));
+    /// What the line carries, where a queue says that it is full. What arrives is what it carries while a queue grows;
+    /// a queue that stands while we send less than we may was not filled by us, and what arrives is only what we sent.
+    fn measure(&self, signals: Signals) -> Option<BitRate> {
+        if let Some(full) = signals.full.filter(|full| full.grew || !signals.limited) {
+            return Some(full.rate);
+        }
+        // What arrived of late includes pauses of those on the way: alone it proves little.
+        let measured = signals.recent.or(signals.steady).unwrap_or(BitRate::ZERO);
+        (!signals.limited).then_some(measured.max(self.estimate.scaled(UNMEASURED)))
+    }
+
+    fn stand(&mut self, now: Instant, round_trip: Duration) -> Verdict {
+        self.phase = Phase::Hold;
+        let since = *self.stands_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE + 2 * round_trip {
+            return Verdict::Nothing;
+        }
+        self.stands_since = None;
+        Verdict::Rebase
+    }
+
+    fn fall(&mut self, now: Instant, measured: BitRate, queue: i64) -> Verdict {
         let before = self.estimate;
         let measured = measured.min(before);
         let close =
@@ -229,8 +375,11 @@ impl RateControl {
         });
         self.phase = Phase::Drain;
         self.drain_began = now;
-        self.last_queue = signals.queue;
-        self.set_draining(signals.queue);
+        self.met = Some(now);
+        self.stands_since = None;
+        self.ramp = None;
+        self.last_queue = queue;
+        self.set_draining(now, queue);
         Verdict::Fell(before)
     }
 
@@ -239,27 +388,34 @@ impl RateControl {
         // held some of the time before. A queue that grows later says that the line became slower meanwhile.
         let drained_for = now.saturating_duration_since(self.drain_began);
         let grows = signals.queue > std::mem::replace(&mut self.last_queue, signals.queue);
-        let first = drained_for < signals.round_trip && signals.queue > BRAKE;
+        let first = drained_for < signals.round_trip && signals.queue > DRAINED;
         if (first || (grows && signals.queue > STANDING))
-            && let Some(recent) = signals.recent
+            && let Some(carried) = signals.full.map(|full| full.rate).or(signals.recent)
         {
-            self.capacity = Some(recent.min(self.capacity.unwrap_or(recent).scaled(BEYOND)));
+            self.capacity = Some(carried.min(self.capacity.unwrap_or(carried).scaled(BEYOND)));
         }
-        if signals.queue < DRAINED && signals.usage != Usage::Over {
+        if signals.queue < DRAINED && (signals.usage != Usage::Over || signals.newest < DRAINED) {
             self.resume();
             return Verdict::Nothing;
         }
-        if drained_for > PATIENCE + 2 * signals.round_trip {
+        let patience = if self.is_contested(now) { POLITE_PATIENCE } else { PATIENCE };
+        if drained_for > patience + 2 * signals.round_trip {
             self.resume();
+            self.contested = Some(now + CONTEST);
             return Verdict::Rebase;
         }
-        self.set_draining(signals.queue);
+        self.set_draining(now, signals.queue);
         Verdict::Nothing
     }
 
-    fn set_draining(&mut self, queue: i64) {
+    fn is_contested(&self, now: Instant) -> bool {
+        self.contested.is_some_and(|until| now < until)
+    }
+
+    fn set_draining(&mut self, now: Instant, queue: i64) {
         let capacity = self.capacity.unwrap_or(self.estimate);
-        let share = (DRAIN - queue as f64 / DRAIN_OVER).clamp(DRAIN_LEAST, DRAIN);
+        let least = if self.is_contested(now) { POLITE_LEAST } else { DRAIN_LEAST };
+        let share = (DRAIN - queue as f64 / DRAIN_OVER).clamp(least, DRAIN);
         self.estimate = capacity.scaled(share).min(self.estimate.max(capacity)).max(self.least);
     }
 
@@ -272,16 +428,32 @@ impl RateControl {
         self.capacity.unwrap_or(self.estimate).scaled(RESUME).clamp(self.least, self.most)
     }
 
-    fn increase(&mut self, elapsed: Duration, signals: Signals) {
+    fn brake(&self, now: Instant, signals: Signals) -> i64 {
+        let contested = if self.is_contested(now) { CONTESTED } else { 1.0 };
+        let brake = (BRAKE * BRAKE_RATE.ratio(self.estimate)).clamp(BRAKE_LEAST, BRAKE_MOST);
+        ((brake + OF_NOISE * signals.noise.min(MAX_NOISE)) * contested) as i64
+    }
+
+    /// True when what a probe hinted at is reached.
+    fn increase(&mut self, now: Instant, elapsed: Duration, signals: Signals, brake: i64) -> bool {
         if signals.limited {
-            return; // what is not used is not proven
+            return false; // what is not used is not proven
         }
-        let Some(proven) = signals.recent.max(signals.steady) else { return };
+        let Some(proven) = signals.recent.max(signals.steady) else { return false };
+        if let Some(ramp) = self.ramp {
+            let to = self.estimate.scaled(ramp.growth.powf(elapsed.as_secs_f64())).min(ramp.to);
+            self.estimate = to.clamp(self.estimate, self.most);
+            let reached = self.estimate >= ramp.to;
+            if reached {
+                (self.ramp, self.proven) = (None, Some(now));
+            }
+            return reached;
+        }
         let near = self.capacity.is_some_and(|capacity| self.estimate > capacity.scaled(NEAR));
-        let seconds = elapsed.as_secs_f64();
+        // The nearer to the brake, the slower.
+        let seconds = elapsed.as_secs_f64() * (1.0 - signals.queue as f64 / brake as f64).clamp(0.0, 1.0);
         let raised = if near {
-            let response = signals.round_trip + DETECTION;
-            let add = BitRate::of(ADD_BYTES, response).max(self.estimate.scaled(ADD_LEAST));
+            let add = ADD.clamp(self.estimate.scaled(ADD_LEAST), self.estimate.scaled(ADD_MOST));
             self.estimate.plus(add.scaled(seconds))
         } else {
             self.estimate.scaled(MULTIPLY.powf(seconds))
@@ -291,5 +463,6 @@ impl RateControl {
         if self.capacity.is_some_and(|capacity| self.estimate > capacity.scaled(BEYOND)) {
             self.capacity = None;
         }
+        false
     }
 }

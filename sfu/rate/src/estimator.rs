@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use weir_rtp::rtcp::{TICKS_PER_SECOND, TransportFeedback};
 
 use crate::acknowledged::Acknowledged;
-use crate::control::{Phase, RateControl, Signals, Verdict};
+use crate::control::{Belief, Phase, RateControl, Signals, Verdict};
 use crate::grouping::Grouping;
 use crate::history::{Fate, SentHistory};
 use crate::limited::ApplicationLimited;
@@ -28,14 +28,22 @@ const CLOCK_JUMP: i64 = 10_000_000;
 const PROBE_SHADOW: i64 = 400_000;
 const PROBE_QUEUE: i64 = 60_000;
 
+/// A packet that took longer than the least by this waited for others rather than for a busy machine. In microseconds.
+const QUEUED: i64 = 8_000;
+
 /// Without feedback for this and two round trips the line may be gone; the estimate is halved, and again each
 /// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row.
 const SILENCE: Duration = Duration::from_millis(700);
 const HALVING: Duration = Duration::from_millis(500);
 /// An eighth of what was is little enough to ask a dead line with, and enough to be quick when it comes back.
 const MAX_HALVINGS: u32 = 3;
+/// A silence after which so little is missing, and so little queues (in microseconds), was a pause of the receiver's.
+const PAUSE_LOSS: f64 = 0.1;
+const PAUSE_QUEUE: i64 = 20_000;
 /// A result that contradicts what was known is asked for again with this much more, since some is lost in measuring.
 const CONFIRM: f64 = 1.2;
+/// The same where nobody is harmed.
+const FURTHER: f64 = 2.0;
 
 /// Statuses that feedback may make us visit: so many for each packet sent, since some are repeated, and so many on
 /// credit. More is a flood.
@@ -132,6 +140,8 @@ pub struct Estimator {
     /// When the first packet left that no feedback followed.
     unanswered: Option<Instant>,
     halvings: u32,
+    /// The estimate before the silence.
+    spoken: BitRate,
     heard: bool,
     statuses: u32,
     disbelieved: Disbelieved,
@@ -160,6 +170,7 @@ impl Estimator {
             probed: None,
             unanswered: None,
             halvings: 0,
+            spoken: limits.start,
             heard: false,
             statuses: MAX_STATUSES / 8,
             disbelieved: Disbelieved::default(),
@@ -195,13 +206,17 @@ impl Estimator {
         let base = self.unwrap_reference(feedback.reference_time);
         let shift = base - i64::from(feedback.reference_time) * TICKS_PER_REFERENCE;
         let mut newest: Option<i64> = None;
+        let (mut came, mut missing) = (0_u32, 0_u32);
         for (sequence, arrival) in feedback.packets() {
             let arrived = arrival.map(|ticks| (ticks + shift) * TICK);
+            missing += u32::from(arrived.is_none());
             if let Some(sent) = self.on_status(sequence, arrived) {
                 newest = newest.max(Some(sent));
+                came += 1;
             }
         }
         if let Some(sent) = newest {
+            self.break_silence(came, missing);
             self.conclude(now, sent);
         }
     }
@@ -230,6 +245,7 @@ impl Estimator {
         }
         let before = self.control.estimate();
         if self.halvings == 0 {
+            self.spoken = before;
             self.probes.on_fall(now, before, before.scaled(0.5));
         }
         self.halvings += 1;
@@ -246,7 +262,9 @@ impl Estimator {
     /// [`Self::target`], but not while a queue drains, and rises by proof alone.
     pub fn sustainable(&self) -> BitRate {
         let limit = self.loss.limit().unwrap_or(BitRate::MAX);
-        self.control.sustainable().min(limit).max(self.limits.least)
+        // Most silences are short, and pauses of the receiver's.
+        let sustainable = if self.halvings == 1 { self.spoken } else { self.control.sustainable() };
+        sustainable.min(limit).max(self.limits.least)
     }
 
     pub fn explain(&self) -> Explanation {
@@ -302,11 +320,14 @@ impl Estimator {
             Fate::Unknown => self.loss.add(packet.sent, packet.bytes, false),
         }
         self.check_clock(packet.sent, arrived);
-        self.acknowledged.add(packet.sent, arrived, packet.bytes);
         self.queue.add(packet.sent, arrived);
+        let queued = self.queue.waited(arrived - packet.sent, QUEUED);
+        self.acknowledged.add(packet.sent, arrived, packet.bytes, queued);
         match packet.cluster {
             // A probe queues on purpose; the trend is of what is sent at the target.
-            Some(cluster) => self.probes.on_arrived(cluster, arrived, packet.bytes),
+            Some(cluster) => {
+                self.probes.on_arrived(cluster, packet.sent, arrived, packet.bytes);
+            }
             None => {
                 if let Some(delta) = self.grouping.add(packet.sent, arrived) {
                     self.trend.add(delta);
@@ -316,11 +337,19 @@ impl Estimator {
         Some(packet.sent)
     }
 
+    /// What was sent into the silence arrived after all, or did not: only somebody paused, or the line was gone.
+    fn break_silence(&mut self, came: u32, missing: u32) {
+        if std::mem::take(&mut self.halvings) == 0 {
+            return;
+        }
+        self.loss.forget_newest();
+        if f64::from(missing) < PAUSE_LOSS * f64::from(came) && self.queue.newest() < PAUSE_QUEUE {
+            self.control.restore(self.spoken);
+        }
+    }
+
     fn conclude(&mut self, now: Instant, newest: i64) {
         self.heard = true;
-        if std::mem::take(&mut self.halvings) > 0 {
-            self.loss.forget_newest();
-        }
         let sent_at = self.epoch + Duration::from_micros(newest.max(0).unsigned_abs());
         let round_trip = now.saturating_duration_since(sent_at);
         self.round_trip.add(round_trip);
@@ -332,9 +361,12 @@ impl Estimator {
             usage: self.trend.usage(),
             queue,
             newest: self.queue.newest(),
+            released: self.queue.is_released(),
             recent: self.acknowledged.recent(),
             steady: self.acknowledged.steady(),
+            full: self.acknowledged.full(),
             round_trip: self.round_trip.smoothed(),
+            noise: self.trend.noise() as f64,
             limited: self.is_limited,
             lossy: self.loss.is_excessive(),
             probed: shadowed && queue < PROBE_QUEUE,
@@ -342,6 +374,7 @@ impl Estimator {
         match self.control.handle(now, signals) {
             Verdict::Nothing => {}
             Verdict::Fell(before) => self.probes.on_fall(now, before, self.control.estimate()),
+            Verdict::Reached => self.probes.hurry(now),
             Verdict::Rebase => self.queue.rebase(),
         }
         if self.loss.conclude() {
@@ -349,9 +382,12 @@ impl Estimator {
         }
         if let Some(result) = self.probes.conclude(now, self.target())
             && !(signals.usage == Usage::Over && signals.newest > PROBE_QUEUE)
-            && self.control.on_proven(result)
         {
-            self.probes.confirm(result.rate.scaled(CONFIRM));
+            match self.control.on_proven(now, result, self.limited.for_long(now)) {
+                Belief::Full => {}
+                Belief::Half => self.probes.confirm(result.rate.scaled(FURTHER)),
+                Belief::None => self.probes.confirm(result.rate.scaled(CONFIRM)),
+            }
         }
     }
 

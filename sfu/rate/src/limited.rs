@@ -11,6 +11,8 @@ const STEP: Duration = Duration::from_millis(50);
 const BEGINS: f64 = 0.65;
 const ENDS: f64 = 0.80;
 
+const LONG: Duration = Duration::from_millis(700);
+
 /// Notices application-limited sending, during which an estimate is neither proven nor refuted.
 #[derive(Debug)]
 pub struct ApplicationLimited {
@@ -18,11 +20,12 @@ pub struct ApplicationLimited {
     newest: usize,
     began: Instant,
     limited: bool,
+    since: Instant,
 }
 
 impl ApplicationLimited {
     pub fn new(now: Instant) -> Self {
-        Self { bytes: [0; STEPS], newest: 0, began: now, limited: false }
+        Self { bytes: [0; STEPS], newest: 0, began: now, limited: false, since: now }
     }
 
     pub fn on_sent(&mut self, now: Instant, bytes: u16) {
@@ -40,8 +43,17 @@ impl ApplicationLimited {
 
     pub fn judge(&mut self, now: Instant, target: BitRate) -> bool {
         let used = self.sent(now).ratio(target);
-        self.limited = used < if self.limited { ENDS } else { BEGINS };
-        self.limited
+        let limited = used < if self.limited { ENDS } else { BEGINS };
+        if limited && !self.limited {
+            self.since = now;
+        }
+        self.limited = limited;
+        limited
+    }
+
+    /// Not only because what is sent follows a target that just rose.
+    pub fn for_long(&self, now: Instant) -> bool {
+        self.limited && now.saturating_duration_since(self.since) > LONG
     }
 
     fn advance(&mut self, now: Instant) {

@@ -21,14 +21,21 @@ const MIN_PACKETS: u32 = 5;
 const SPAN: Duration = Duration::from_millis(15);
 const MAX_SPAN: Duration = Duration::from_millis(50);
 const OF_NOISE: u32 = 3;
+/// One that confirms what contradicts all that was known: longer than the pauses between others' frames.
+const CONFIRMING_SPAN: Duration = Duration::from_millis(40);
 /// Of a cluster so much must have arrived.
 const ARRIVED: f64 = 0.8;
 /// Arriving slower than this share of its sending, a cluster met a full line.
 const SATURATED: f64 = 0.9;
+/// But not by less than this, in microseconds: so much is jitter.
+const JITTER: i64 = 2_000;
 /// Of a full line's rate so much is taken.
 const OF_SATURATED: f64 = 0.95;
 /// A cluster that arrives so much faster than it was sent was held up and released: it shows nothing.
 const IMPLAUSIBLE: f64 = 2.0;
+/// The parts of a cluster that are compared.
+const HEAD: f64 = 0.4;
+const TAIL: f64 = 0.55;
 /// Without a result after this a cluster is given up.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Clusters under way at once.
@@ -51,8 +58,8 @@ const NEWS: f64 = 1.05;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Added for each probe that showed nothing. An up-switch waits for at most this; a probe costs 15 ms of doubled rate.
-const BACK_OFF: Duration = Duration::from_millis(500);
-const MAX_INTERVAL: Duration = Duration::from_millis(1_500);
+const BACK_OFF: Duration = Duration::from_millis(250);
+const MAX_INTERVAL: Duration = Duration::from_millis(1_250);
 /// After a fall the line's rate is known, and others may just have fallen too. A fall below a share of what was may have
 /// been an accident, and is doubted sooner.
 const AFTER_FALL: Duration = Duration::from_millis(1_500);
@@ -91,21 +98,33 @@ pub struct ProbeResult {
     pub rate: BitRate,
     /// It met a full line: `rate` is about all there is.
     pub saturated: bool,
+    /// It was asked for to confirm another.
+    pub confirmed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     cluster: ProbeCluster,
     asked: Instant,
+    confirms: bool,
     sent_packets: u32,
     arrived_packets: u32,
     bytes: u64,
     first_sent: i64,
     last_sent: i64,
     last_sent_bytes: u16,
-    first_arrived: i64,
-    first_arrived_bytes: u16,
-    last_arrived: i64,
+    /// Of the first and of the last packets those that waited least: others may just have been late.
+    head: Option<Arrival>,
+    tail: Option<Arrival>,
+}
+
+/// A packet of a cluster at the far end.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    sent: i64,
+    arrived: i64,
+    /// What had arrived of the cluster then, this packet included.
+    total: u64,
 }
 
 /// When to probe, and what for. Bound: [`FLIGHTS`] clusters.
@@ -116,6 +135,8 @@ pub struct Probes {
     /// What remains of the start.
     start: &'static [f64],
     further: Option<BitRate>,
+    /// The next is to confirm the one before.
+    confirms: bool,
     recover: Option<BitRate>,
     wanted: BitRate,
     not_before: Instant,
@@ -129,6 +150,7 @@ impl Probes {
             next_id: NonZeroU16::MIN,
             start: &START_FACTORS,
             further: None,
+            confirms: false,
             recover: None,
             wanted: BitRate::ZERO,
             not_before: now,
@@ -155,17 +177,19 @@ impl Probes {
             return None;
         }
         let (rate, reason) = self.next(now, estimate)?;
+        let confirms = std::mem::take(&mut self.confirms);
+        let span = if confirms { CONFIRMING_SPAN } else { SPAN };
         let rate = rate.min(self.wanted.scaled(MARGIN));
         let slot = self.flights.iter_mut().find(|slot| slot.is_none())?;
         let cluster = ProbeCluster {
             id: ClusterId(self.next_id),
             rate,
             packets: MIN_PACKETS,
-            bytes: rate.bytes_in((SPAN + noise * OF_NOISE).min(MAX_SPAN)),
+            bytes: rate.bytes_in((span + noise * OF_NOISE).min(MAX_SPAN)),
             reason,
         };
         self.next_id = self.next_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
-        *slot = Some(Flight::new(cluster, now));
+        *slot = Some(Flight::new(cluster, now, confirms));
         Some(cluster)
     }
 
@@ -184,16 +208,17 @@ impl Probes {
         flight.last_sent_bytes = bytes;
     }
 
-    pub fn on_arrived(&mut self, cluster: ClusterId, arrived: i64, bytes: u16) {
+    pub fn on_arrived(&mut self, cluster: ClusterId, sent: i64, arrived: i64, bytes: u16) {
         let Some(flight) = self.flight(cluster) else { return };
-        if flight.arrived_packets == 0 || arrived < flight.first_arrived {
-            (flight.first_arrived, flight.first_arrived_bytes) = (arrived, bytes);
-        }
-        if flight.arrived_packets == 0 || arrived > flight.last_arrived {
-            flight.last_arrived = arrived;
-        }
+        let position = flight.position();
         flight.arrived_packets += 1;
         flight.bytes += u64::from(bytes);
+        let arrival = Arrival { sent, arrived, total: flight.bytes };
+        if position < HEAD {
+            flight.head = Some(arrival.or_earlier(flight.head));
+        } else if position >= TAIL {
+            flight.tail = Some(arrival.or_earlier(flight.tail));
+        }
     }
 
     /// After each feedback: the best that a complete cluster showed.
@@ -232,9 +257,15 @@ impl Probes {
         self.fruitless = 0;
     }
 
-    /// A result contradicts what was known: asks again at once.
+    /// A result contradicts what was known: asks again at once, for longer.
     pub fn confirm(&mut self, rate: BitRate) {
-        self.further = Some(self.further.map_or(rate, |further| further.max(rate)));
+        self.further = Some(rate);
+        self.confirms = true;
+    }
+
+    /// There may be more, and now is the time to ask.
+    pub fn hurry(&mut self, now: Instant) {
+        self.not_before = self.not_before.min(now);
     }
 
     fn is_under_way(&self) -> bool {
@@ -280,20 +311,26 @@ impl Probes {
 }
 
 impl Flight {
-    fn new(cluster: ProbeCluster, asked: Instant) -> Self {
+    fn new(cluster: ProbeCluster, asked: Instant, confirms: bool) -> Self {
         Self {
             cluster,
             asked,
+            confirms,
             sent_packets: 0,
             arrived_packets: 0,
             bytes: 0,
             first_sent: 0,
             last_sent: 0,
             last_sent_bytes: 0,
-            first_arrived: 0,
-            first_arrived_bytes: 0,
-            last_arrived: 0,
+            head: None,
+            tail: None,
         }
+    }
+
+    /// How much of the cluster arrived, as a share.
+    fn position(&self) -> f64 {
+        let packets = f64::from(self.arrived_packets) / f64::from(self.cluster.packets.max(1));
+        packets.min(self.bytes as f64 / self.cluster.bytes.max(1) as f64)
     }
 
     fn is_complete(&self) -> bool {
@@ -302,32 +339,40 @@ impl Flight {
             && self.bytes as f64 >= ARRIVED * self.cluster.bytes as f64
     }
 
-    /// Whether the line was full shows in the time that the cluster took, whatever the sizes of its packets: media and
-    /// padding differ much. A pacer waits after each packet for as long as that packet takes, so from the first to the
-    /// last it sent the bytes of all but the last; a full line takes as long before each packet, so there it is all but
-    /// the first.
+    /// Whether the line was full shows in how much longer than the first packets the last ones took. A late packet says
+    /// nothing, since every packet but a few is late by chance and none is early; so the least delayed ones are compared.
+    ///
+    /// A pacer waits after each packet for as long as that packet takes, so from one packet to another it sent the
+    /// bytes from the first up to but without the second; a full line takes as long before each packet, so there
+    /// it is those after the first up to and with the second.
     fn result(&self) -> Option<ProbeResult> {
-        let sent = self.last_sent - self.first_sent;
-        let arrived = self.last_arrived - self.first_arrived;
-        if sent <= 0 || arrived <= 0 {
+        let (head, tail) = (self.head?, self.tail?);
+        let (sent, arrived) = (tail.sent - head.sent, tail.arrived - head.arrived);
+        let whole = self.last_sent - self.first_sent;
+        if sent <= 0 || arrived <= 0 || whole <= 0 {
             return None;
         }
-        let stretch = arrived as f64 / sent as f64;
+        let (stretch, taken) = (arrived as f64 / sent as f64, arrived - sent);
         if stretch < 1.0 / IMPLAUSIBLE {
             return None;
         }
-        let over = |less: u16, span: i64| {
-            let bytes = self.bytes.saturating_sub(less.into());
-            BitRate::of(bytes, Duration::from_micros(span.unsigned_abs()))
-        };
-        let sent = over(self.last_sent_bytes, sent);
-        let saturated = stretch > 1.0 / SATURATED;
+        let over = |bytes: u64, span: i64| BitRate::of(bytes, Duration::from_micros(span.unsigned_abs()));
+        let sent = over(self.bytes.saturating_sub(self.last_sent_bytes.into()), whole);
+        let saturated = stretch > 1.0 / SATURATED && taken > JITTER;
         let rate = if saturated {
-            over(self.first_arrived_bytes, arrived).scaled(OF_SATURATED)
+            over(tail.total.saturating_sub(head.total), arrived).scaled(OF_SATURATED)
         } else {
-            sent.scaled(1.0 / stretch)
+            sent
         };
-        Some(ProbeResult { rate: rate.min(sent), saturated })
+        Some(ProbeResult { rate: rate.min(sent), saturated, confirmed: self.confirms })
+    }
+}
+
+impl Arrival {
+    /// Whichever took less time; this one if `other` is none.
+    fn or_earlier(self, other: Option<Self>) -> Self {
+        let delay = |one: &Self| one.arrived - one.sent;
+        other.filter(|other| delay(other) <= delay(&self)).unwrap_or(self)
     }
 }
 
@@ -349,7 +394,7 @@ mod tests {
         for _ in 0..cluster.packets {
             probes.on_sent(cluster.id, sent, size);
             free = free.max(sent + 50_000) + line.time_for(size.into()).as_micros() as i64;
-            probes.on_arrived(cluster.id, free, size);
+            probes.on_arrived(cluster.id, sent, free, size);
             sent += cluster.rate.time_for(size.into()).as_micros() as i64;
         }
         probes.conclude(now, ESTIMATE)
@@ -397,7 +442,7 @@ mod tests {
         let mut sent = 0;
         for size in [1_200, 200, 200, 200, 200] {
             probes.on_sent(cluster.id, sent, size);
-            probes.on_arrived(cluster.id, sent + 50_000, size);
+            probes.on_arrived(cluster.id, sent, sent + 50_000, size);
             sent += cluster.rate.time_for(size.into()).as_micros() as i64;
         }
         let result = probes.conclude(now, ESTIMATE).unwrap();
@@ -423,7 +468,7 @@ mod tests {
             let cluster = probes.poll(now, ESTIMATE, true, Duration::ZERO).unwrap();
             for packet in 0..i64::from(cluster.packets) {
                 probes.on_sent(cluster.id, packet * 4_000, 600);
-                probes.on_arrived(cluster.id, first + step * packet, 600);
+                probes.on_arrived(cluster.id, packet * 4_000, first + step * packet, 600);
             }
             let result = probes.conclude(now, ESTIMATE);
             assert!(result.is_none_or(|result| result.rate <= cluster.rate.scaled(1.4)), "{result:?}");

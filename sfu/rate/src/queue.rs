@@ -6,6 +6,14 @@ const EPOCH: i64 = 10_000_000;
 /// The newest delay is the least of this long, which takes jitter out of it.
 const RECENT: i64 = 60_000;
 
+/// So many packets, sent over so long at least, tell of now: one may just have been late. In microseconds.
+const TAIL_PACKETS: usize = 3;
+const TAIL: i64 = 15_000;
+/// Packets that caught up so much of what they were sent apart came at once.
+const RELEASED: f64 = 0.8;
+/// Of the newest packets so many are remembered.
+const REMEMBERED: usize = 8;
+
 /// The queueing delay from one-way delays on two clocks that agree on nothing but a second's length.
 #[derive(Debug, Default)]
 pub struct QueueDelay {
@@ -14,14 +22,19 @@ pub struct QueueDelay {
     epoch_began: Option<i64>,
     recent: [Option<i64>; 2],
     recent_began: i64,
-    newest: i64,
+    /// Sending times and delays of the newest packets, the next to be replaced at `next`.
+    tail: [(i64, i64); REMEMBERED],
+    next: usize,
+    seen: usize,
 }
 
 impl QueueDelay {
     /// Takes a packet's times in microseconds, each on its own clock.
     pub fn add(&mut self, sent: i64, arrived: i64) {
         let delay = arrived - sent;
-        self.newest = delay;
+        self.tail[self.next] = (sent, delay);
+        self.next = (self.next + 1) % REMEMBERED;
+        self.seen = (self.seen + 1).min(REMEMBERED);
         let began = *self.epoch_began.get_or_insert(sent);
         if sent - began > EPOCH {
             self.base = [None, self.base[0]];
@@ -43,9 +56,32 @@ impl QueueDelay {
         recent.zip(base).map_or(0, |(recent, base)| recent - base)
     }
 
-    /// What the newest packet met, jitter included.
+    /// What the newest packets met, but for what only some of them did.
     pub fn newest(&self) -> i64 {
-        self.base.iter().flatten().min().map_or(0, |base| self.newest - base)
+        let Some(base) = self.base.iter().flatten().min() else { return 0 };
+        let tail = (1..=self.seen).map(|back| self.tail[(self.next + REMEMBERED - back) % REMEMBERED]);
+        let (mut least, mut last) = (i64::MAX, i64::MIN);
+        for (index, (sent, delay)) in tail.enumerate() {
+            (least, last) = (least.min(delay), last.max(sent));
+            if index + 1 >= TAIL_PACKETS && last - sent >= TAIL {
+                break;
+            }
+        }
+        least.saturating_sub(*base).max(0)
+    }
+
+    /// Whether the newest packets came all at once although they were sent apart: something on the way paused. A queue
+    /// that shrinks never does so that fast.
+    pub fn is_released(&self) -> bool {
+        let newest = self.tail[(self.next + REMEMBERED - 1) % REMEMBERED];
+        let oldest = self.tail[if self.seen < REMEMBERED { 0 } else { self.next }];
+        let (apart, shrank) = (newest.0 - oldest.0, oldest.1 - newest.1);
+        apart >= TAIL && shrank as f64 > RELEASED * apart as f64
+    }
+
+    /// Whether a packet of this delay waited longer than the least by more than `slack`.
+    pub fn waited(&self, delay: i64, slack: i64) -> bool {
+        self.base.iter().flatten().min().is_some_and(|base| delay - base > slack)
     }
 
     /// Takes the present delay for the path's: a queue that does not drain is not ours.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_sim::figures::Figures;
 use weir_sim::{scenario, world};
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 fn play(name: &str) -> Vec<(u64, Figures)> {
     let scenario = scenario::all().into_iter().find(|one| one.name == name).expect("a scenario of that name");
@@ -26,21 +26,32 @@ const fn millis(millis: u64) -> Duration {
 /// [RFC 8867 §5.1](https://www.rfc-editor.org/rfc/rfc8867#section-5.1).
 #[test]
 fn follows_a_line_that_changes() {
-    for (seed, figures) in play("variable") {
-        assert!(figures.utilisation >= 0.895, "seed {seed}: {figures:?}");
+    let figures = play("variable");
+    assert!(median(&figures, |one| one.utilisation) >= 0.9, "{figures:?}");
+    for (seed, figures) in figures {
+        assert!(figures.utilisation >= 0.88, "seed {seed}: {figures:?}");
         assert!(figures.queueing_p95 <= millis(50), "seed {seed}: {figures:?}");
         assert!(figures.rise <= Some(millis(3_000)), "seed {seed}: {figures:?}");
         assert!(figures.fall <= Some(millis(1_000)), "seed {seed}: {figures:?}");
         assert!(figures.loss < 0.01, "seed {seed}: {figures:?}");
     }
-    assert!(median(&play("variable"), |one| one.utilisation) >= 0.9);
+}
+
+/// [RFC 8867 §5.3](https://www.rfc-editor.org/rfc/rfc8867#section-5.3).
+#[test]
+fn follows_a_line_while_feedback_waits_on_another() {
+    let figures = play("feedback-full");
+    assert!(median(&figures, |one| one.rise) <= Some(millis(3_000)), "{figures:?}");
+    for (seed, figures) in figures {
+        assert!(figures.utilisation >= 0.85, "seed {seed}: {figures:?}");
+        assert!(figures.queueing_p95 <= millis(50), "seed {seed}: {figures:?}");
+        assert!(figures.fall <= Some(millis(1_000)) && figures.loss < 0.01, "seed {seed}: {figures:?}");
+    }
 }
 
 #[test]
 fn a_collapse_takes_no_audio_and_is_made_good() {
-    let figures = play("collapse");
-    assert!(median(&figures, |one| one.rise) <= Some(millis(3_000)), "{figures:?}");
-    for (seed, figures) in figures {
+    for (seed, figures) in play("collapse") {
         assert!(figures.audio_loss == 0.0, "seed {seed}: {figures:?}");
         assert!(figures.fall <= Some(millis(1_000)), "seed {seed}: {figures:?}");
         assert!(figures.rise <= Some(millis(5_000)), "seed {seed}: {figures:?}");
@@ -50,7 +61,9 @@ fn a_collapse_takes_no_audio_and_is_made_good() {
 
 #[test]
 fn a_call_begins_at_what_the_line_carries() {
-    for (seed, figures) in play("start") {
+    let figures = play("start");
+    assert!(median(&figures, |one| one.known) <= Some(millis(1_000)), "{figures:?}");
+    for (seed, figures) in figures {
         assert!(figures.rise <= Some(millis(2_000)), "seed {seed}: {figures:?}");
         assert!(figures.loss == 0.0, "seed {seed}: {figures:?}");
     }
@@ -59,10 +72,41 @@ fn a_call_begins_at_what_the_line_carries() {
     }
 }
 
+/// What is sent is less than what the line carries most of the time; the rest is found out by padding. A drop must not
+/// be taken for the little that is sent, and late machines not for a full line.
+#[test]
+fn layers_follow_the_line_without_swinging() {
+    for name in ["layers", "layers-busy"] {
+        for (seed, figures) in play(name) {
+            assert!(figures.utilisation >= 0.95, "{name}, seed {seed}: {figures:?}");
+            assert!(figures.known <= Some(millis(3_000)), "{name}, seed {seed}: {figures:?}");
+            assert!(figures.loss < 0.01 && figures.layer_changes <= 6.0, "{name}, seed {seed}: {figures:?}");
+        }
+    }
+}
+
+#[test]
+fn padding_finds_out_what_nothing_is_sent_at() {
+    for name in ["trickle", "trickle-busy"] {
+        let figures = play(name);
+        assert!(median(&figures, |one| one.known) <= Some(millis(2_500)), "{name}: {figures:?}");
+        for (seed, figures) in figures {
+            assert!(figures.known <= Some(millis(5_000)), "{name}, seed {seed}: {figures:?}");
+            assert!(figures.loss < 0.01, "{name}, seed {seed}: {figures:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pause_of_the_receivers_program_costs_little() {
+    let figures = play("app-pauses");
+    assert!(figures.iter().all(|(_, one)| one.utilisation >= 0.85 && one.loss == 0.0), "{figures:?}");
+}
+
 #[test]
 fn lost_feedback_is_no_lost_rate() {
     let figures = play("feedback-loss");
-    assert!(median(&figures, |one| one.utilisation) >= 0.88);
+    assert!(median(&figures, |one| one.utilisation) >= 0.88, "{figures:?}");
     assert!(figures.iter().all(|(_, one)| one.fall <= Some(millis(1_500)) && one.loss < 0.01), "{figures:?}");
 }
 
@@ -70,10 +114,7 @@ fn lost_feedback_is_no_lost_rate() {
 fn a_gap_is_bridged() {
     for name in ["feedback-gap", "hand-over"] {
         let figures = play(name);
-        assert!(median(&figures, |one| one.rise) <= Some(millis(2_500)), "{name}: {figures:?}");
-        for (seed, figures) in figures {
-            assert!(figures.rise <= Some(millis(6_000)), "{name}, seed {seed}: {figures:?}");
-        }
+        assert!(figures.iter().all(|(_, one)| one.rise <= Some(millis(3_500))), "{name}: {figures:?}");
     }
 }
 
@@ -88,17 +129,25 @@ fn loss_that_the_rate_does_not_cause_costs_little_rate() {
 fn a_queue_too_short_for_delay_is_seen_by_its_losses() {
     let figures = play("short-queue");
     assert!(figures.iter().all(|(_, one)| one.loss < 0.03 && one.audio_loss < 0.015), "{figures:?}");
-    assert!(median(&figures, |one| one.utilisation) >= 0.88);
+    assert!(median(&figures, |one| one.utilisation) >= 0.88, "{figures:?}");
 }
 
+/// [RFC 8867 §5.2, §5.4, §5.5, §5.8](https://www.rfc-editor.org/rfc/rfc8867#section-5.4).
 #[test]
 fn equal_flows_get_equal_shares() {
-    for name in ["two-flows", "three-flows"] {
-        for (seed, figures) in play(name) {
-            assert!(figures.fairness >= Some(0.9), "{name}, seed {seed}: {figures:?}");
-            assert!(figures.utilisation >= 0.9, "{name}, seed {seed}: {figures:?}");
-        }
+    for name in ["two-flows", "three-flows", "variable-two", "distances", "pause"] {
+        let figures = play(name);
+        assert!(median(&figures, |one| one.fairness) >= Some(0.88), "{name}: {figures:?}");
+        assert!(median(&figures, |one| one.utilisation) >= 0.9, "{name}: {figures:?}");
+        assert!(figures.iter().all(|(_, one)| one.loss < 0.01), "{name}: {figures:?}");
     }
+}
+
+/// [RFC 8867 §5.6](https://www.rfc-editor.org/rfc/rfc8867#section-5.6): who fills the queue does not starve us.
+#[test]
+fn half_a_share_is_left_beside_a_greedy_flow() {
+    let figures = play("tcp-long");
+    assert!(median(&figures, |one| one.utilisation) >= 0.45, "{figures:?}");
 }
 
 #[test]
