@@ -126,6 +126,21 @@ impl Recording {
         BitRate::of(bytes as u64, span.end - span.start)
     }
 
+    /// The longest that a packet waited which passed in `span`.
+    pub fn queued(&self, span: &Range<Duration>) -> Duration {
+        let from = self.passed.partition_point(|passed| passed.at < span.start);
+        let to = self.passed.partition_point(|passed| passed.at < span.end);
+        self.passed[from..to].iter().map(|passed| passed.queued).max().unwrap_or_default()
+    }
+
+    /// How many packets were lost of those sent in `span`, or dropped in it.
+    pub fn lost(&self, span: &Range<Duration>) -> usize {
+        let from = self.sent.partition_point(|sent| sent.at < span.start);
+        let to = self.sent.partition_point(|sent| sent.at < span.end);
+        let dropped = self.dropped.iter().filter(|dropped| span.contains(&dropped.at)).count();
+        self.sent[from..to].iter().filter(|sent| sent.lost).count() + dropped
+    }
+
     fn rise(&self, stretch: &Stretch) -> Option<Duration> {
         let Change::Up = stretch.change else { return None };
         let wanted = stretch.usable.scaled(0.9);

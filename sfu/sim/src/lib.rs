@@ -10,6 +10,7 @@ pub mod chance;
 pub mod encoder;
 pub mod figures;
 pub mod link;
+pub mod plot;
 pub mod receiver;
 pub mod scenario;
 pub mod sender;

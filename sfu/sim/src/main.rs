@@ -1,10 +1,12 @@
 //! `cargo xtask sim`: plays the scenarios over many seeds and prints a table.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use weir_sim::figures::{Figures, Recording};
+use weir_sim::plot;
 use weir_sim::scenario::{self, Scenario};
 use weir_sim::world;
 
@@ -23,10 +25,19 @@ struct Cli {
     /// Print what the estimators thought each 100 ms, for the first seed
     #[arg(long)]
     trace: bool,
+    /// Draw one scenario, for the first seed
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["filters", "trace"])]
+    plot: Option<String>,
+    /// Where the picture goes
+    #[arg(long, value_name = "FILE.svg", default_value = "sim.svg")]
+    out: PathBuf,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Some(name) = &cli.plot {
+        return draw(name, cli.seed, &cli.out);
+    }
     let chosen = |scenario: &Scenario| {
         cli.filters.is_empty() || cli.filters.iter().any(|filter| scenario.name.contains(filter))
     };
@@ -62,6 +73,17 @@ fn main() -> Result<()> {
     for scenario in &scenarios {
         println!("{:<16} {}", scenario.name, scenario.about);
     }
+    Ok(())
+}
+
+fn draw(name: &str, seed: u64, out: &Path) -> Result<()> {
+    let mut scenarios = scenario::all();
+    let names = scenarios.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+    scenarios.retain(|one| one.name == name);
+    let scenario = scenarios.first().with_context(|| format!("no scenario {name}; there are {names}"))?;
+    let picture = plot::svg(scenario, seed, &world::play(scenario, seed));
+    std::fs::write(out, picture).with_context(|| format!("writing {}", out.display()))?;
+    println!("{}", out.display());
     Ok(())
 }
 
