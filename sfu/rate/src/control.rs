@@ -39,6 +39,8 @@ const ADD_LEAST: f64 = 0.04;
 const ADD_MOST: f64 = 0.12;
 /// No estimate rises above so many times of what was proven.
 const OF_PROVEN: f64 = 1.5;
+/// The same where the line was full of late.
+const OF_MET: f64 = 1.15;
 const BESIDES: BitRate = BitRate::from_kbps(10);
 
 /// While a queue drains, the rate in shares of the line's: this much without queue, and less by the queue's length.
@@ -284,8 +286,7 @@ impl RateControl {
         if self.phase == Phase::Drain || result.rate <= self.estimate {
             return Belief::Full;
         }
-        let met = self.met.is_some_and(|met| now.saturating_duration_since(met) < MET);
-        if !met && self.capacity.is_none() {
+        if !self.is_met(now) && self.capacity.is_none() {
             self.raise(result.rate);
             return Belief::Full;
         }
@@ -408,6 +409,11 @@ impl RateControl {
         Verdict::Nothing
     }
 
+    /// The line was full of late.
+    fn is_met(&self, now: Instant) -> bool {
+        self.met.is_some_and(|met| now.saturating_duration_since(met) < MET)
+    }
+
     fn is_contested(&self, now: Instant) -> bool {
         self.contested.is_some_and(|until| now < until)
     }
@@ -458,7 +464,7 @@ impl RateControl {
         } else {
             self.estimate.scaled(MULTIPLY.powf(seconds))
         };
-        let bound = proven.scaled(OF_PROVEN).plus(BESIDES);
+        let bound = proven.scaled(if self.is_met(now) { OF_MET } else { OF_PROVEN }).plus(BESIDES);
         self.estimate = raised.min(bound).max(self.estimate).clamp(self.least, self.most);
         if self.capacity.is_some_and(|capacity| self.estimate > capacity.scaled(BEYOND)) {
             self.capacity = None;

@@ -122,7 +122,7 @@ fn legend(out: &mut String, entries: &[(&str, &str)]) {
 fn queue(out: &mut String, scenario: &Scenario, recording: &Recording) {
     let delays = || steps(scenario).map(|span| (span.end, recording.queued(&span).as_secs_f64() * 1_000.0));
     let most = delays().map(|(_, delay)| delay).fold(60.0, f64::max) * 1.1;
-    let panel = Panel { top: 405.0, height: 100.0, lasts: scenario.lasts, most };
+    let panel = Panel { top: 415.0, height: 95.0, lasts: scenario.lasts, most };
     panel.frame(out, "queue, ms");
     panel.curve(out, "sustained", "#7a6a00", delays());
 }
@@ -130,7 +130,7 @@ fn queue(out: &mut String, scenario: &Scenario, recording: &Recording) {
 fn losses(out: &mut String, scenario: &Scenario, recording: &Recording) {
     let lost = || steps(scenario).map(|span| (span.end, recording.lost(&span) as f64));
     let most = lost().map(|(_, lost)| lost).fold(5.0, f64::max) * 1.1;
-    let panel = Panel { top: 540.0, height: 60.0, lasts: scenario.lasts, most };
+    let panel = Panel { top: 553.0, height: 47.0, lasts: scenario.lasts, most };
     panel.frame(out, "lost, packets");
     for (at, lost) in lost().filter(|(_, lost)| *lost > 0.0) {
         let (x, y) = panel.place(at, lost);
