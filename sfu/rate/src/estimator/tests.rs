@@ -104,6 +104,38 @@ fn a_growing_queue_brings_it_below_what_passes() {
     );
 }
 
+/// Everything that arrives within the pause is seen at its end.
+#[test]
+fn a_receiver_that_stands_still_for_a_moment_is_no_full_line() {
+    let mut pair = Pair::new();
+    let rate = BitRate::from_kbps(290);
+    pair.run(Duration::from_secs(5), rate, |sent| Some(sent + DELAY));
+    let before = pair.estimator.sustainable();
+    let pause_ends = (pair.now - pair.begin) + Duration::from_millis(400);
+    pair.run(Duration::from_secs(2), rate, |sent| Some((sent + DELAY).max(pause_ends)));
+    let after = pair.estimator.sustainable();
+    assert!(after >= before.scaled(0.95), "{before} became {after}");
+}
+
+/// For 12 of each 60 ms the receiver does something else.
+#[test]
+fn a_late_machine_is_no_full_line() {
+    let mut pair = Pair::new();
+    let rate = BitRate::from_kbps(290);
+    pair.run(Duration::from_secs(5), rate, |sent| Some(sent + DELAY));
+    let before = pair.estimator.sustainable();
+    let busy = |sent: Duration| {
+        let (arrives, slot) = ((sent + DELAY).as_micros() as u64, 60_000);
+        let in_slot = arrives % slot;
+        Some(Duration::from_micros(if in_slot < 12_000 { arrives - in_slot + 12_000 } else { arrives }))
+    };
+    for second in 0..20 {
+        pair.run(Duration::from_secs(1), rate, busy);
+        let now = pair.estimator.sustainable();
+        assert!(now >= before.scaled(0.95), "{before} became {now} after {second} s");
+    }
+}
+
 #[test]
 fn numbers_that_were_never_sent_count_for_nothing() {
     let mut pair = Pair::new();
