@@ -109,12 +109,14 @@ pub(crate) fn ours(codec: Codec) -> Vec<CodecLine> {
     let video = |payload_type: u8, rtpmap: &str, fmtp: Option<&str>| {
         let apt = format!("apt={payload_type}");
         vec![
-            line(payload_type, rtpmap, fmtp, &["ccm fir", "nack", "nack pli"]),
+            line(payload_type, rtpmap, fmtp, &["ccm fir", "nack", "nack pli", "transport-cc"]),
             line(payload_type + 1, "rtx/90000", Some(&apt), &[]),
         ]
     };
     match codec {
-        Codec::Opus => vec![line(111, "opus/48000/2", Some("minptime=10;useinbandfec=1"), &["nack"])],
+        Codec::Opus => {
+            vec![line(111, "opus/48000/2", Some("minptime=10;useinbandfec=1"), &["nack", "transport-cc"])]
+        }
         Codec::Red => vec![line(63, "red/48000/2", Some("111/111"), &[])],
         Codec::Vp8 => video(96, "VP8/90000", None),
         Codec::Vp9 => video(98, "VP9/90000", Some("profile-id=0")),

@@ -10,7 +10,8 @@ use crate::negotiator::{LocalParameters, Section, Use};
 use crate::section::{Direction, Kind, RemoteSection, extmaps};
 use crate::transport::format_fingerprint;
 
-/// The id of the dependency descriptor in our own offers; clients echo it.
+/// The ids of header extensions in our own offers; clients echo them.
+const OUR_TRANSPORT_CC_ID: u8 = 5;
 const OUR_DEPENDENCY_DESCRIPTOR_ID: u8 = 8;
 
 /// What all sections of a description share.
@@ -120,9 +121,11 @@ fn answer_section(writer: &mut Writer, section: &Section) {
             }
         }
         (Use::Egress(egress), Kind::Media(kind)) => {
-            for format in section.formats() {
+            let formats = section.formats();
+            let ids = remote.egress_extensions(kind, &formats);
+            for format in formats {
                 let mut lines = lines_of(&remote.codecs, &format);
-                keep_feedback(&mut lines[0], kind, false);
+                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some());
                 writer.codecs(&lines);
             }
             writer.extensions(&remote.ingress_extensions(kind));
@@ -150,6 +153,7 @@ fn offer_section(writer: &mut Writer, section: &Section) {
     let scalable = wanted.iter().any(|codec| matches!(codec, Codec::Vp9 | Codec::Av1));
     writer.extensions(&ExtensionIds {
         dependency_descriptor: scalable.then_some(OUR_DEPENDENCY_DESCRIPTOR_ID),
+        transport_cc: Some(OUR_TRANSPORT_CC_ID),
         ..ExtensionIds::default()
     });
     if let Use::Egress(egress) = &section.usage {

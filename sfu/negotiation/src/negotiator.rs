@@ -449,6 +449,7 @@ impl Negotiator {
                         .codecs
                         .iter()
                         .any(|line| line.payload_type == first && line.has_feedback("nack")),
+                    is_screen: false, // no description says so
                     formats,
                 }),
                 Use::Egress(egress) => {
@@ -456,8 +457,8 @@ impl Negotiator {
                     let media = EgressMedia {
                         mid: section.mid,
                         kind,
+                        extensions: remote.egress_extensions(kind, &formats),
                         formats,
-                        extensions: remote.egress_extensions(kind),
                         ssrc: egress.ssrc,
                         rtx_ssrc: has_rtx.then_some(egress.rtx_ssrc),
                     };

@@ -2,7 +2,7 @@
 
 use rtc_sdp::description::media::MediaDescription;
 use rtc_sdp::description::session::SessionDescription;
-use weir_units::media::{Encoding, ExtensionIds, MAX_ENCODINGS, MediaKind, Mid, Rid};
+use weir_units::media::{Encoding, ExtensionIds, MAX_ENCODINGS, MediaKind, Mid, PayloadFormat, Rid};
 
 use crate::SdpError;
 use crate::codecs::CodecLine;
@@ -282,10 +282,19 @@ impl RemoteSection {
     }
 
     /// What we put into packets on an m-line that we send on.
-    pub fn egress_extensions(&self, kind: MediaKind) -> ExtensionIds {
-        let dependency_descriptor =
-            self.extension(uri::DEPENDENCY_DESCRIPTOR).filter(|_| kind == MediaKind::Video);
-        ExtensionIds { dependency_descriptor, ..ExtensionIds::default() }
+    pub fn egress_extensions(&self, kind: MediaKind, formats: &[PayloadFormat]) -> ExtensionIds {
+        let answers = |format: &PayloadFormat| {
+            let mut lines = self.codecs.iter().filter(|line| line.payload_type == format.payload_type);
+            lines.any(|line| line.has_feedback("transport-cc"))
+        };
+        ExtensionIds {
+            dependency_descriptor: self
+                .extension(uri::DEPENDENCY_DESCRIPTOR)
+                .filter(|_| kind == MediaKind::Video),
+            // Numbers that nobody reports on tell nothing.
+            transport_cc: self.extension(uri::TRANSPORT_CC).filter(|_| formats.iter().any(answers)),
+            ..ExtensionIds::default()
+        }
     }
 }
 
