@@ -35,6 +35,8 @@ const QUEUED: i64 = 8_000;
 /// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row.
 const SILENCE: Duration = Duration::from_millis(700);
 const HALVING: Duration = Duration::from_millis(500);
+/// When nothing was sent for so long, a queue of ours is gone, and what was lost long past.
+const IDLE: Duration = Duration::from_secs(1);
 /// An eighth of what was is little enough to ask a dead line with, and enough to be quick when it comes back.
 const MAX_HALVINGS: u32 = 3;
 /// A silence after which so little is missing, and so little queues (in microseconds), was a pause of the receiver's.
@@ -139,6 +141,7 @@ pub struct Estimator {
     probed: Option<i64>,
     /// When the first packet left that no feedback followed.
     unanswered: Option<Instant>,
+    last_sent: Option<Instant>,
     halvings: u32,
     /// The estimate before the silence.
     spoken: BitRate,
@@ -169,6 +172,7 @@ impl Estimator {
             control: RateControl::new(now, limits.start, limits.least, limits.most),
             probed: None,
             unanswered: None,
+            last_sent: None,
             halvings: 0,
             spoken: limits.start,
             heard: false,
@@ -186,6 +190,7 @@ impl Estimator {
             self.probed = Some(sent);
         }
         self.limited.on_sent(now, bytes);
+        self.last_sent = Some(now);
         self.unanswered.get_or_insert(now);
         self.statuses = (self.statuses + STATUSES_PER_PACKET).min(MAX_STATUSES);
         self.history.push(sent, bytes, cluster)
@@ -228,7 +233,11 @@ impl Estimator {
 
     /// The next probe to send; ask after feedback, after [`Self::set_wanted`] and at the timeout, until there is none.
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
-        let calm = self.control.phase() != Phase::Drain && self.loss.limit().is_none() && self.halvings == 0;
+        let is_calm =
+            self.control.phase() != Phase::Drain && self.loss.limit().is_none() && self.halvings == 0;
+        // Who sends nothing hears nothing, and would never learn that the line is free again.
+        let is_idle = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
+        let calm = is_calm || is_idle;
         let noise = Duration::from_micros(self.trend.noise());
         self.probes.poll(now, self.target(), calm, noise)
     }

@@ -18,6 +18,10 @@ use crate::BitRate;
 /// microseconds.
 const SPAN: i64 = 500_000;
 const LEAST_PACKETS: u32 = 40;
+/// One that looks bad, though chance may have made it so, goes on for so long. In microseconds.
+const LONG_SPAN: i64 = 2_000_000;
+/// Packets at other rates that must be known of before they are compared with: in fewer, bursts were or were not by chance.
+const COMPARED: u32 = 150;
 /// Remembered observations: ten seconds and more.
 const OBSERVATIONS: usize = 20;
 
@@ -41,6 +45,8 @@ struct Observation {
     rate: BitRate,
     packets: u32,
     lost: u32,
+    /// Losses in a row count as one: a radio that fades, or a run of packets that a queue takes or drops as one.
+    bursts: u32,
 }
 
 /// Loss by rate, and the limit that follows. Bound: [`OBSERVATIONS`].
@@ -51,6 +57,8 @@ pub struct LossControl {
     bytes: u64,
     packets: u32,
     lost: u32,
+    bursts: u32,
+    in_burst: bool,
     observations: [Observation; OBSERVATIONS],
     next: usize,
     limit: Option<BitRate>,
@@ -66,6 +74,8 @@ impl LossControl {
         self.bytes += u64::from(bytes);
         self.packets += 1;
         self.lost += u32::from(lost);
+        self.bursts += u32::from(lost && !self.in_burst);
+        self.in_burst = lost;
     }
 
     /// A packet that was called lost came after all.
@@ -75,7 +85,7 @@ impl LossControl {
 
     /// What was noted since the last observation was lost in a pause of the line, whatever the rate.
     pub fn forget_newest(&mut self) {
-        (self.began, self.bytes, self.packets, self.lost) = (None, 0, 0, 0);
+        (self.began, self.bytes, self.packets, self.lost, self.bursts) = (None, 0, 0, 0, 0);
     }
 
     /// After each feedback; true when the limit was just lowered.
@@ -86,9 +96,10 @@ impl LossControl {
             return false;
         }
         let rate = BitRate::of(self.bytes, Duration::from_micros(span.unsigned_abs()));
-        let observation = Observation { rate, packets: self.packets, lost: self.lost };
+        let bursts = self.bursts.min(self.lost);
+        let observation = Observation { rate, packets: self.packets, lost: self.lost, bursts };
+        let Some(lowered) = self.judge(observation, span >= LONG_SPAN) else { return false };
         self.forget_newest();
-        let lowered = self.judge(observation);
         self.observations[self.next] = observation;
         self.next = (self.next + 1) % OBSERVATIONS;
         lowered
@@ -113,22 +124,28 @@ impl LossControl {
         self.inherent
     }
 
-    fn judge(&mut self, now: Observation) -> bool {
+    /// Whether the limit was lowered; nothing while chance may have lost so much.
+    fn judge(&mut self, now: Observation, is_long: bool) -> Option<bool> {
         self.present = share(now.packets, now.lost);
         self.inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
         let allowed = self.inherent.map_or(SUSPECT, |inherent| inherent + TOLERATED);
-        // Two deviations of so many throws: what chance loses is no reason.
-        let chance = 2.0 * (allowed * (1.0 - allowed).max(0.0) / f64::from(now.packets)).sqrt();
+        // Two deviations of so many throws: what chance loses is no reason. A burst is one throw.
+        let throws = f64::from(now.packets) * f64::from(now.bursts.max(1)) / f64::from(now.lost.max(1));
+        let likely = f64::midpoint(allowed, self.present).min(1.0);
+        let chance = 2.0 * (likely * (1.0 - likely) / throws).sqrt();
+        if self.present > allowed && self.present <= allowed + chance && !is_long {
+            return None;
+        }
         if self.present > allowed + chance {
             let inherent = self.inherent.unwrap_or(0.0);
             let passed = ((1.0 - self.present) / (1.0 - inherent).max(0.1)).clamp(0.0, 1.0);
             let limit = now.rate.scaled(passed * BACK_OFF);
             self.limit = Some(self.limit.map_or(limit, |before| before.min(limit)));
-            return true;
+            return Some(true);
         }
         let relaxed = self.limit.map(|limit| limit.max(now.rate.scaled(BACK_OFF)).scaled(RELAX));
         self.limit = relaxed.filter(|limit| *limit < now.rate.scaled(IRRELEVANT));
-        false
+        Some(false)
     }
 
     fn at_lower_rates(&self, rate: BitRate) -> Option<f64> {
@@ -150,7 +167,7 @@ impl LossControl {
             .fold((0_u32, 0_u32), |(packets, lost), one| {
                 (packets.saturating_add(one.packets), lost.saturating_add(one.lost))
             });
-        (packets >= LEAST_PACKETS).then(|| share(packets, lost))
+        (packets >= COMPARED).then(|| share(packets, lost))
     }
 }
 
@@ -186,6 +203,34 @@ mod tests {
         let control = play(ramp, |_| 0.05);
         assert_eq!(control.limit(), None);
         assert!(control.inherent().is_some_and(|inherent| (0.03..0.07).contains(&inherent)));
+    }
+
+    #[test]
+    fn losses_in_bursts_set_no_limit_though_a_window_looks_bad() {
+        let mut control = LossControl::default();
+        for packet in 0..2_000_i64 {
+            // Five in a row of each 150: 3 %, but up to 12 % of what half a second brings.
+            control.add(packet * 12_000, 1_000, packet % 150 < 5);
+            control.conclude();
+            assert_eq!(control.limit(), None, "packet {packet}, loss {}", control.present());
+        }
+    }
+
+    #[test]
+    fn three_per_cent_in_runs_of_six_by_chance_set_no_limit_for_long() {
+        let (mut state, mut left, mut limited) = (7_u64, 0, 0);
+        let mut control = LossControl::default();
+        let packets = 20_000;
+        for packet in 0..packets {
+            if packet % 6 == 0 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                left = if (state >> 33) % 1_000 < 30 { 6 } else { 0 };
+            }
+            control.add(packet * 8_000, 1_000, left > 0);
+            control.conclude();
+            limited += i64::from(control.limit().is_some());
+        }
+        assert!(limited < packets / 50, "limited for {limited} of {packets}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{BitRate, ClusterId, ProbeCluster};
 
 /// The pace in targets. More sends key frames sooner and fills the queue before the line with them.
 const PACE: f64 = 1.2;
-/// What may go at once, as time at the pace. At most this do pictures add to the wait of audio behind them.
+/// What may go at once, as time at the pace, until the caller says otherwise.
 const BURST: Duration = Duration::from_millis(5);
 /// Retransmissions are few, late already, and may overtake this much.
 const RETRANSMISSION_BURST: Duration = Duration::from_millis(30);
@@ -43,6 +43,7 @@ struct Running {
 #[derive(Debug)]
 pub struct Pacer {
     pace: BitRate,
+    burst: Duration,
     /// When what was sent so far will have passed at the pace.
     free_at: Instant,
     running: Option<Running>,
@@ -52,11 +53,17 @@ pub struct Pacer {
 
 impl Pacer {
     pub fn new(now: Instant, target: BitRate) -> Self {
-        Self { pace: target.scaled(PACE), free_at: now, running: None, next: None }
+        Self { pace: target.scaled(PACE), burst: BURST, free_at: now, running: None, next: None }
     }
 
     pub fn set_target(&mut self, target: BitRate) {
         self.pace = target.scaled(PACE);
+    }
+
+    /// How much of pictures may go at once, as time at the pace. 5 ms from the beginning: so much do pictures then add
+    /// to the wait of audio behind them.
+    pub fn set_burst(&mut self, burst: Duration) {
+        self.burst = burst;
     }
 
     /// Sends a probe as soon as what runs is done; one more waits at most.
@@ -72,8 +79,8 @@ impl Pacer {
     pub fn when(&self, now: Instant, class: Class) -> Instant {
         let burst = match class {
             Class::Audio => return now,
-            Class::Retransmission => RETRANSMISSION_BURST,
-            Class::Video => BURST,
+            Class::Retransmission => RETRANSMISSION_BURST.max(self.burst),
+            Class::Video => self.burst,
         };
         let paced = self.free_at.checked_sub(burst).unwrap_or(now);
         self.next_of_cluster().map_or(paced, |of_cluster| paced.min(of_cluster))
