@@ -70,7 +70,7 @@ impl Call {
         let context = || Arc::new(TransportContext::generate().expect("a certificate can be made"));
         let (context, client_context) = (context(), context());
         Self {
-            shard: Shard::new(&ShardConfig { index: 0 }, Arc::clone(&context), 1),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control: false }, Arc::clone(&context), 1),
             now: origin(),
             context,
             client_context,
@@ -170,6 +170,7 @@ impl Call {
             extensions: EXTENSIONS,
             encodings: vec![Encoding { ssrc: Some(ssrc), ..Encoding::default() }],
             nack: codec.kind() == MediaKind::Video,
+            is_screen: false,
         };
         self.shard.handle_command(self.now, Command::Publish { publication, peer, media });
         publication

@@ -138,7 +138,7 @@ impl Play {
         let now = clock::start();
         let mut play = Self {
             now,
-            shard: Shard::new(&ShardConfig { index: 0 }, Arc::new(context().clone()), 7),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control: true }, Arc::new(context().clone()), 7),
             codec,
             clients: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -166,7 +166,7 @@ impl Play {
         play.publish(AUDIO, Codec::Opus, vec![Encoding::default()]);
         for peer in 1..=CONNECTED {
             let (client, server) = keys(profile, peer as u8);
-            play.shard.connect(PeerId(peer), route(peer), server);
+            play.shard.connect(play.now, PeerId(peer), route(peer), server);
             let (ingress, egress) = client.into_contexts();
             play.clients.insert(peer, Client { egress, ingress, numbers: BTreeMap::new() });
         }
@@ -186,6 +186,7 @@ impl Play {
             extensions: EXTENSIONS,
             encodings,
             nack: true,
+            is_screen: false,
         };
         self.command(Command::Publish { publication, peer: PeerId(1), media });
     }

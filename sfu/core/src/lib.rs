@@ -5,6 +5,7 @@
 
 mod allocation;
 mod conference;
+mod downlink;
 pub mod egress;
 pub mod ingress;
 mod key_frames;

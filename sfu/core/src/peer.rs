@@ -10,6 +10,7 @@ use weir_units::event::LineQuality;
 use weir_units::ids::PeerId;
 use weir_units::media::{ExtensionIds, Mid};
 
+use crate::downlink::Downlink;
 use crate::ingress::twcc::ArrivalLog;
 use crate::subscription::Way;
 use crate::timers::Alarm;
@@ -52,6 +53,10 @@ pub(crate) struct Peer {
     /// The subscriptions that something was sent on: those to report on. Most m-lines of a large call are silent.
     pub reported: Vec<u32>,
     pub arrivals: Box<ArrivalLog>,
+    /// What the line to it carries, once it is subscribed to something and reports on what arrives.
+    pub downlink: Option<Box<Downlink>>,
+    /// When that was last shared out.
+    pub allocated: Option<Instant>,
     /// Our SSRC in RTCP to this peer.
     pub local_ssrc: u32,
     pub round_trip: Option<Duration>,
@@ -131,9 +136,9 @@ impl Peer {
     }
 
     /// How the peer is sent to, once it is connected.
-    pub fn way(&self) -> Option<Way<'_>> {
+    pub fn way(&mut self) -> Option<Way<'_>> {
         let srtp = self.srtp_out.as_ref().filter(|_| !self.lost)?;
-        Some(Way { srtp, route: self.route? })
+        Some(Way { srtp, route: self.route?, line: self.downlink.as_deref_mut() })
     }
 }
 

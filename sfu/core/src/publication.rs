@@ -6,6 +6,7 @@ use weir_rtp::dependency_descriptor::TemplateStructure;
 use weir_units::ids::{ConferenceId, PublicationId};
 use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
 
+use crate::allocation::LayerRates;
 use crate::ingress::activity::Activity;
 use crate::ingress::nack::{LossCounts, LossRegister};
 use crate::ingress::stats::{ReceiverStats, SenderClock};
@@ -27,6 +28,8 @@ pub(crate) struct Publication {
     pub started: bool,
     /// What was last told to the control plane as wanted; bit n is spatial layer n.
     pub layers_wanted: u8,
+    /// What its layers cost.
+    pub rates: LayerRates,
     /// Which encodings flowed when that was last looked at; bit n is encoding n. What subscribers aim for follows it.
     pub flowing: u8,
     /// When to look at it again, though nothing else happens.
@@ -65,6 +68,7 @@ pub(crate) struct SenderReportAt {
 
 impl Publication {
     pub fn new(
+        now: Instant,
         id: PublicationId,
         peer: u32,
         (conference, conference_id): (u32, ConferenceId),
@@ -82,6 +86,7 @@ impl Publication {
             subscribers: Vec::new(),
             started: false,
             layers_wanted: 0,
+            rates: LayerRates::new(now),
             flowing: 0,
             next_look: None,
         }

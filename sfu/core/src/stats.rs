@@ -1,5 +1,7 @@
 //! What a shard counts. Plain numbers: the shell reads them between batches and turns them into metrics.
 
+pub use crate::allocation::Reason;
+
 /// Why something that arrived was not used. The names are metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -36,10 +38,12 @@ pub enum Drop {
     BatchFull,
     /// A data channel that is not open, or whose queue is full.
     ChannelFull,
+    /// More waits for a peer's line than could still be of use.
+    LineFull,
 }
 
 impl Drop {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unclassified,
         Self::UnknownAddress,
         Self::Stun,
@@ -56,6 +60,7 @@ impl Drop {
         Self::ArenaFull,
         Self::BatchFull,
         Self::ChannelFull,
+        Self::LineFull,
     ];
 
     /// The metric label.
@@ -77,6 +82,7 @@ impl Drop {
             Self::ArenaFull => "arena_full",
             Self::BatchFull => "batch_full",
             Self::ChannelFull => "channel_full",
+            Self::LineFull => "line_full",
         }
     }
 }
@@ -94,6 +100,8 @@ pub struct ShardStats {
     pub retransmitted: u64,
     /// NACKed packets that were no longer in the ring.
     pub not_retransmittable: u64,
+    /// Packets of padding that looked for what a line carries.
+    pub probes: u64,
     pub rtcp_out: u64,
     /// Sequence numbers we asked publishers to send again, repeats counted.
     pub nacks_out: u64,
@@ -108,6 +116,8 @@ pub struct ShardStats {
     pub conferences: u64,
     pub publications: u64,
     pub subscriptions: u64,
+    /// Subscriptions to pictures, by why they are granted what they are; see [`Reason`].
+    pub granted: [u64; Reason::ALL.len()],
 }
 
 impl ShardStats {

@@ -13,6 +13,8 @@ use weir_transport::srtp::{Plain, SrtpEgress};
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{Codec, EgressMedia, Layer, MediaKind, PayloadFormat, Wish};
 
+use crate::allocation::{Grant, Standing};
+use crate::downlink::{BELOW_RTP, Downlink};
 use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
 use crate::publication::{EncodingState, Publication};
@@ -32,6 +34,10 @@ const RESEND_SPACING: Duration = Duration::from_millis(15);
 /// How often one packet is sent again. Some receivers do not count what comes on the retransmission stream, and go on
 /// asking every 100 ms until the packet leaves their window: answering every time doubled what they were sent.
 const MAX_TIMES_RESENT: u16 = 4;
+/// Packets of a stream without retransmission stream that can go again: 1.3 s of audio, more than any receiver waits.
+const REPEATABLE: usize = 64;
+/// A header extension block with nothing but a transport-wide number, in bytes.
+const TRANSPORT_CC_LEN: usize = 8;
 /// Retransmissions that are remembered, to tell: a burst of losses.
 const RECENT_RESENDS: usize = 64;
 
@@ -40,12 +46,20 @@ pub(crate) struct Subscription {
     pub peer: u32,
     pub publication: u32,
     pub wish: Wish,
+    /// What of the wish it is sent.
+    pub granted: Grant,
+    pub standing: Standing,
+    /// The control plane was told that nothing is sent for want of room.
+    pub paused: bool,
     ssrc: u32,
     rtx_ssrc: Option<u32>,
     formats: Vec<PayloadFormat>,
     /// The first of them, which nearly all packets have, at hand.
     first_format: Option<PayloadFormat>,
     dependency_descriptor_id: Option<u8>,
+    transport_cc_id: Option<u8>,
+    /// The transport-wide numbers of what was sent last, if it must go again as it was.
+    transport_numbers: Option<TransportNumbers>,
     /// Video has layers to select from; audio goes as it comes.
     selector: Option<Selector>,
     /// Audio begins a new stretch with its next packet.
@@ -90,10 +104,30 @@ pub(crate) struct Offer<'a> {
 }
 
 /// Where and how a peer is sent to.
-#[derive(Clone, Copy)]
 pub(crate) struct Way<'a> {
     pub srtp: &'a SrtpEgress,
     pub route: Route,
+    /// Unless nobody reports on what arrives.
+    pub line: Option<&'a mut Downlink>,
+}
+
+/// The numbers of a packet that leaves.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    /// In its stream.
+    number: u64,
+    /// For SRTP: in the stream of the header's SSRC.
+    index: u64,
+    /// The number that a retransmission has before its payload.
+    original: &'a [u8],
+    /// It must be what was sent before, to the bit.
+    again: bool,
+}
+
+impl Named<'_> {
+    fn first(number: u64) -> Self {
+        Self { number, index: number, original: &[], again: false }
+    }
 }
 
 /// What became of an offered packet.
@@ -135,9 +169,16 @@ impl Subscription {
             peer,
             publication,
             wish,
+            granted: Grant::all_of(&wish),
+            standing: Standing::default(),
+            paused: false,
             ssrc: media.ssrc,
             rtx_ssrc: media.rtx_ssrc,
             dependency_descriptor_id: media.extensions.dependency_descriptor,
+            transport_cc_id: media.extensions.transport_cc,
+            transport_numbers: (media.rtx_ssrc.is_none()
+                || media.formats.iter().any(|format| format.rtx_payload_type.is_none()))
+            .then(TransportNumbers::default),
             first_format: media.formats.first().copied(),
             formats: media.formats,
             selector: (media.kind == MediaKind::Video).then(|| Selector::new(mode)),
@@ -185,6 +226,29 @@ impl Subscription {
         }
     }
 
+    /// Whether packets of the encoding are of any concern at present: it is being sent, or about to be.
+    #[inline]
+    pub fn concerns(&self, encoding: u8) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.concerns(encoding))
+    }
+
+    /// Ends what is sent with its picture, if it is not what is aimed for: there is no room to go on until a key frame comes.
+    /// Says whether it does.
+    pub fn hurry(&mut self) -> bool {
+        self.selector.as_mut().is_some_and(Selector::leave)
+    }
+
+    pub fn is_video(&self) -> bool {
+        self.selector.is_some()
+    }
+
+    /// Goes on with a key frame only.
+    pub fn restart(&mut self) {
+        if let Some(selector) = &mut self.selector {
+            selector.restart();
+        }
+    }
+
     /// Decides on one packet and sends it if it is wanted.
     #[inline]
     pub fn offer(
@@ -192,7 +256,7 @@ impl Subscription {
         now: Instant,
         offer: &Offer<'_>,
         clocks: &[EncodingState],
-        way: Way<'_>,
+        way: &mut Way<'_>,
         egress: &mut Egress,
     ) -> Outcome {
         let facts = &offer.facts;
@@ -267,7 +331,7 @@ impl Subscription {
         offer: &Offer<'_>,
         number: u64,
         marker: bool,
-        way: Way<'_>,
+        way: &mut Way<'_>,
         egress: &mut Egress,
     ) -> bool {
         let Some(timestamp) = self.timeline.forward(now, number, offer.facts.timestamp) else { return false };
@@ -283,7 +347,8 @@ impl Subscription {
             has_extension: false,
             has_padding: offer.padding > 0 && may_pad,
         };
-        let Some(len) = self.seal(offer, number, fixed, number, &[], way, egress) else { return false };
+        let named = Named::first(number);
+        let Some(len) = self.seal(now, offer, named, fixed, way, egress) else { return false };
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
         true
@@ -296,7 +361,7 @@ impl Subscription {
     /// A packet came late that is not for this subscriber, and its number had been left open: the receiver asks for it
     /// until something comes. Padding comes. Without a retransmission stream nothing does, since the packet itself
     /// could go under the same number later.
-    fn fill(&mut self, offer: &Offer<'_>, number: u64, way: Way<'_>, egress: &mut Egress) {
+    fn fill(&mut self, offer: &Offer<'_>, number: u64, way: &mut Way<'_>, egress: &mut Egress) {
         let Some(format) = self.format(offer.codec).filter(|format| self.has_rtx(*format)) else { return };
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return };
         self.sequence.fill(number);
@@ -334,7 +399,14 @@ impl Subscription {
 
     /// Sends a packet again, on the retransmission stream if there is one
     /// ([RFC 4588](https://www.rfc-editor.org/rfc/rfc4588)).
-    pub fn resend(&mut self, offer: &Offer<'_>, number: u64, way: Way<'_>, egress: &mut Egress) -> bool {
+    pub fn resend(
+        &mut self,
+        now: Instant,
+        offer: &Offer<'_>,
+        number: u64,
+        way: &mut Way<'_>,
+        egress: &mut Egress,
+    ) -> bool {
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
         let marker =
@@ -355,7 +427,8 @@ impl Subscription {
             if offer.facts.frame_end && !offer.facts.marker {
                 return false;
             }
-            return self.seal(offer, number, fixed, number, &[], way, egress).is_some();
+            let named = Named { again: true, ..Named::first(number) };
+            return self.seal(now, offer, named, fixed, way, egress).is_some();
         };
         fixed.ssrc = rtx_ssrc;
         fixed.payload_type = rtx_payload_type;
@@ -370,32 +443,67 @@ impl Subscription {
             self.rtx_sequence += u64::from(sent);
             return sent;
         }
-        let sent = self.seal(offer, number, fixed, self.rtx_sequence, &original, way, egress).is_some();
+        let named = Named { number, index: self.rtx_sequence, original: &original, again: false };
+        let sent = self.seal(now, offer, named, fixed, way, egress).is_some();
         self.rtx_sequence += u64::from(sent);
         sent
     }
 
-    /// Rewrites what is inside and writes the protected packet. `index` is the number for SRTP, `number` the one that
-    /// the packet has in its stream.
+    /// Sends so many bytes of padding, and at most what one packet takes, on the retransmission stream
+    /// ([RFC 4588 §4](https://www.rfc-editor.org/rfc/rfc4588#section-4) has packets of padding only in mind). False if
+    /// there is none, or nothing was sent yet whose clock it could go by.
+    pub fn probe(&mut self, now: Instant, bytes: usize, way: &mut Way<'_>, egress: &mut Egress) -> bool {
+        let (Some(timestamp), Some(rtx_ssrc)) = (self.timeline.newest(), self.rtx_ssrc) else { return false };
+        let rtx = self.formats.iter().find_map(|format| format.rtx_payload_type);
+        let (Some(payload_type), Some(id), true) = (rtx, self.transport_cc_id, self.started) else {
+            return false;
+        };
+        let Some(line) = way.line.as_deref_mut() else { return false };
+        let around = FIXED_HEADER_LEN + TRANSPORT_CC_LEN + way.srtp.overhead() + BELOW_RTP;
+        let padding = bytes.saturating_sub(around).clamp(1, usize::from(u8::MAX)) as u8;
+        let fixed = FixedHeader {
+            marker: false,
+            payload_type,
+            sequence_number: self.rtx_sequence as u16,
+            timestamp,
+            ssrc: rtx_ssrc,
+            has_extension: true,
+            has_padding: true,
+        };
+        let mut header = [0; FIXED_HEADER_LEN + TRANSPORT_CC_LEN];
+        header[..FIXED_HEADER_LEN].copy_from_slice(&fixed.to_bytes());
+        let number = line.on_sent(now, around + usize::from(padding));
+        let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
+        if !writer.push(id, &number.to_be_bytes()) {
+            return false;
+        }
+        let len = FIXED_HEADER_LEN + writer.finish();
+        let (index, header) = (self.rtx_sequence, &header[..len]);
+        let plain = Plain { ssrc: rtx_ssrc, index, header, prefix: &[], payload: &[], padding };
+        let sent = egress.push(way.route, |out| way.srtp.seal_rtp(&plain, out)).is_some();
+        self.rtx_sequence += u64::from(sent);
+        sent
+    }
+
+    /// Rewrites what is inside and writes the protected packet.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "what a packet is made of, from one caller")]
     fn seal(
         &mut self,
+        now: Instant,
         offer: &Offer<'_>,
-        number: u64,
+        named: Named<'_>,
         mut fixed: FixedHeader,
-        index: u64,
-        original: &[u8],
-        way: Way<'_>,
+        way: &mut Way<'_>,
         egress: &mut Egress,
     ) -> Option<usize> {
+        let Named { number, index, original, again } = named;
         let mut payload = offer.packet.payload;
         if offer.codec == Codec::Red && !self.formats.iter().any(|format| format.codec == Codec::Red) {
             (_, payload) = red::primary(payload)?;
         }
         let mut rewritten = Prefix::default();
         let mut header = [0; MAX_HEADER];
-        let mut header_len = FIXED_HEADER_LEN;
+        let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
         match &mut self.numbers {
             Numbers::Vp8(numbers) => {
                 rewritten = numbers.forward(number, payload)?;
@@ -409,19 +517,31 @@ impl Subscription {
                     descriptor.copy_from_slice(source);
                     let fields = numbers.forward(number, source)?;
                     descriptor[..MANDATORY_FIELDS].copy_from_slice(&fields);
-                    let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
                     fixed.has_extension = writer.push(id, descriptor);
-                    if fixed.has_extension {
-                        header_len += writer.finish();
-                    }
                 }
             }
             _ => {}
         }
+        let padding = if fixed.has_padding { offer.padding } else { 0 };
+        let rewritten = rewritten.as_bytes();
+        if let (Some(id), Some(line)) = (self.transport_cc_id, way.line.as_deref_mut()) {
+            let transport_number = if again {
+                self.transport_numbers.as_ref()?.of(number)?
+            } else {
+                let body = original.len() + rewritten.len() + payload.len() + usize::from(padding);
+                let extensions = TRANSPORT_CC_LEN + offer.packet.dependency_descriptor.len();
+                let around = FIXED_HEADER_LEN + extensions + way.srtp.overhead() + BELOW_RTP;
+                line.on_sent(now, body + around)
+            };
+            if let Some(numbers) = &mut self.transport_numbers {
+                numbers.note(number, transport_number);
+            }
+            fixed.has_extension |= writer.push(id, &transport_number.to_be_bytes());
+        }
+        let header_len = FIXED_HEADER_LEN + writer.finish();
         header[..FIXED_HEADER_LEN].copy_from_slice(&fixed.to_bytes());
         // A retransmission has the original number before the payload; VP8's rewritten descriptor comes after it.
         let mut prefix = [0; 2 + crate::rewrite::vp8::MAX_DESCRIPTOR];
-        let rewritten = rewritten.as_bytes();
         prefix[..original.len()].copy_from_slice(original);
         prefix[original.len()..original.len() + rewritten.len()].copy_from_slice(rewritten);
         let plain = Plain {
@@ -430,7 +550,7 @@ impl Subscription {
             header: &header[..header_len],
             prefix: &prefix[..original.len() + rewritten.len()],
             payload,
-            padding: if fixed.has_padding { offer.padding } else { 0 },
+            padding,
         };
         egress.push(way.route, |out| way.srtp.seal_rtp(&plain, out)).filter(|len| *len > 0)
     }
@@ -505,6 +625,29 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
         facts.references = Some(references);
     }
     facts
+}
+
+/// The transport-wide numbers of a stream's newest packets. Without a retransmission stream a packet goes again as it was,
+/// and its number is part of it.
+#[derive(Default)]
+struct TransportNumbers {
+    /// By egress number modulo [`REPEATABLE`]: the low half of it, and the transport-wide one.
+    newest: Vec<(u16, u16)>,
+}
+
+impl TransportNumbers {
+    fn note(&mut self, number: u64, transport_number: u16) {
+        if self.newest.is_empty() {
+            // Nobody has this number at any place but the one that is written now.
+            self.newest.resize(REPEATABLE, (number as u16 ^ 0x8000, 0));
+        }
+        self.newest[number as usize % REPEATABLE] = (number as u16, transport_number);
+    }
+
+    fn of(&self, number: u64) -> Option<u16> {
+        let (known, transport_number) = *self.newest.get(number as usize % REPEATABLE)?;
+        (known == number as u16).then_some(transport_number)
+    }
 }
 
 /// Which packets were sent again lately. Owns no memory before the first.

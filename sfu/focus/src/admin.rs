@@ -11,7 +11,7 @@ use axum::routing::get;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
-use weir_core::stats::Drop;
+use weir_core::stats::{Drop, Reason};
 
 use crate::shards::{ShardHandle, ShardSnapshot};
 
@@ -74,6 +74,7 @@ pub struct ShardCollector {
     counters: Vec<(IntCounterVec, Read)>,
     gauges: Vec<(IntGaugeVec, Read)>,
     dropped: IntCounterVec,
+    granted: IntGaugeVec,
     busy: CounterVec,
 }
 
@@ -82,7 +83,7 @@ type Read = fn(&ShardSnapshot) -> u64;
 /// Name, help, and where the number comes from.
 type Source = (&'static str, &'static str, Read);
 
-const COUNTERS: [Source; 19] = [
+const COUNTERS: [Source; 20] = [
     ("weir_datagrams_in_total", "Datagrams and TCP frames received.", |shard| shard.stats.datagrams_in),
     ("weir_bytes_in_total", "Bytes received, without IP and UDP headers.", |shard| shard.stats.bytes_in),
     (
@@ -99,6 +100,9 @@ const COUNTERS: [Source; 19] = [
     ("weir_rtcp_out_total", "RTCP packets sent.", |shard| shard.stats.rtcp_out),
     ("weir_retransmitted_total", "RTP packets sent again because a subscriber asked.", |shard| {
         shard.stats.retransmitted
+    }),
+    ("weir_probe_packets_total", "Packets of padding that looked for what a line carries.", |shard| {
+        shard.stats.probes
     }),
     ("weir_not_retransmittable_total", "Packets asked for that were no longer kept.", |shard| {
         shard.stats.not_retransmittable
@@ -161,6 +165,13 @@ impl ShardCollector {
                 Opts::new("weir_dropped_total", "What arrived or was to leave and was not used, by reason."),
                 &["shard", "reason"],
             )?,
+            granted: IntGaugeVec::new(
+                Opts::new(
+                    "weir_granted_subscriptions",
+                    "Subscriptions to pictures, by why they are sent what they are: all that is wished, or less.",
+                ),
+                &["shard", "reason"],
+            )?,
             busy: CounterVec::new(
                 Opts::new(
                     "weir_shard_busy_seconds_total",
@@ -176,7 +187,12 @@ impl Collector for ShardCollector {
     fn desc(&self) -> Vec<&Desc> {
         let counters = self.counters.iter().flat_map(|(counter, _)| counter.desc());
         let gauges = self.gauges.iter().flat_map(|(gauge, _)| gauge.desc());
-        counters.chain(gauges).chain(self.dropped.desc()).chain(self.busy.desc()).collect()
+        counters
+            .chain(gauges)
+            .chain(self.dropped.desc())
+            .chain(self.granted.desc())
+            .chain(self.busy.desc())
+            .collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -201,11 +217,20 @@ impl Collector for ShardCollector {
                 let counter = self.dropped.with_label_values(&[label.as_str(), reason]);
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
+            for reason in Reason::ALL {
+                let gauge = self.granted.with_label_values(&[label.as_str(), reason.name()]);
+                gauge.set(snapshot.stats.granted[reason as usize] as i64);
+            }
             let busy = self.busy.with_label_values(&labels);
             busy.inc_by((snapshot.shell.busy.as_secs_f64() - busy.get()).max(0.0));
         }
         let counters = self.counters.iter().flat_map(|(counter, _)| counter.collect());
         let gauges = self.gauges.iter().flat_map(|(gauge, _)| gauge.collect());
-        counters.chain(gauges).chain(self.dropped.collect()).chain(self.busy.collect()).collect()
+        counters
+            .chain(gauges)
+            .chain(self.dropped.collect())
+            .chain(self.granted.collect())
+            .chain(self.busy.collect())
+            .collect()
     }
 }

@@ -186,7 +186,13 @@ fn start_shards(
         receive_buffer: Some(config.media.receive_buffer_bytes),
         send_buffer: Some(config.media.send_buffer_bytes),
     };
-    Ok(Arc::new(Shards::start(&bind, options, context, &seeds(shards), on_failure)?))
+    Ok(Arc::new(Shards::start(
+        &bind,
+        options,
+        context,
+        (config.media.rate_control, &seeds(shards)),
+        on_failure,
+    )?))
 }
 
 #[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that shards are passed")]

@@ -178,6 +178,8 @@ pub struct IngressMedia {
     pub encodings: Vec<Encoding>,
     /// Whether generic NACK was negotiated ([RFC 4585](https://www.rfc-editor.org/rfc/rfc4585)).
     pub nack: bool,
+    /// A shared screen: on a thin line it is kept sharp before it is kept smooth, and comes before faces.
+    pub is_screen: bool,
 }
 
 /// An m-line on which we send to a peer.

@@ -98,6 +98,8 @@ pub enum Decision {
 pub struct Selector {
     mode: Mode,
     target: Option<Layer>,
+    /// What is being forwarded ends with its picture, though what is aimed for has not begun.
+    leaves: bool,
     current: Option<Current>,
     /// Where each encoding was left, for late packets of it.
     left: [Left; MAX_ENCODINGS],
@@ -112,6 +114,8 @@ struct Current {
     /// The picture being forwarded, and what was the target as it began: a picture is never cut within.
     timestamp: u32,
     target: Layer,
+    /// The picture's last packet was forwarded.
+    has_ended: bool,
     spatial_cut: u8,
     temporal_cut: u8,
     history: History,
@@ -151,14 +155,14 @@ impl Default for Change {
 
 impl Selector {
     pub fn new(mode: Mode) -> Self {
-        Self { mode, target: None, current: None, left: [Left::default(); MAX_ENCODINGS] }
+        Self { mode, target: None, leaves: false, current: None, left: [Left::default(); MAX_ENCODINGS] }
     }
 
-    /// What to aim for; `None` pauses at once. Layers beyond what is published mean the best there is.
+    /// What to aim for; `None` pauses with the picture of which part was forwarded. Layers beyond what is published mean the best there is.
     pub fn set_target(&mut self, target: Option<Layer>) {
         self.target = target;
         if target.is_none() {
-            self.restart();
+            self.end();
         }
     }
 
@@ -166,10 +170,30 @@ impl Selector {
         self.target
     }
 
+    /// Ends what is being forwarded with its picture, if another encoding is aimed for. Says whether it does; then it goes on
+    /// with a key frame, whatever is aimed for by then.
+    pub fn leave(&mut self) -> bool {
+        let switches = self.target.zip(self.encoding());
+        let switches = switches.is_some_and(|(target, encoding)| encoding != self.target_encoding(target));
+        if switches {
+            self.end();
+        }
+        switches
+    }
+
+    /// Ends what is being forwarded: now, or with the picture of which part was forwarded.
+    fn end(&mut self) {
+        self.leaves = self.current.as_ref().is_some_and(|current| !current.has_ended);
+        if !self.leaves {
+            self.restart();
+        }
+    }
+
     /// Goes on with a key frame only: the source began anew, or the receiver lost its place.
     pub fn restart(&mut self) {
+        self.leaves = false;
         if let Some(current) = self.current.take() {
-            self.leave(&current);
+            self.note_left(&current);
         }
     }
 
@@ -201,10 +225,30 @@ impl Selector {
         }
     }
 
+    /// Whether packets of the encoding may be forwarded, but for stragglers.
+    #[inline]
+    pub fn concerns(&self, encoding: u8) -> bool {
+        let wanted = self.target.map(|target| self.target_encoding(target));
+        match &self.current {
+            Some(current) => encoding == current.encoding || Some(encoding) == wanted,
+            None => wanted.is_some_and(|wanted| encoding <= wanted),
+        }
+    }
+
     /// Decides on one packet. Packets come in order of arrival, of all encodings.
     #[inline]
     pub fn select(&mut self, packet: &PacketFacts) -> Decision {
-        let Some(target) = self.target else { return self.past(packet) };
+        if self.leaves && self.current.as_ref().is_some_and(|current| current.is_over_at(packet)) {
+            self.restart();
+        }
+        let Some(target) = self.target else {
+            return match &mut self.current {
+                Some(current) if current.encoding == packet.encoding && packet.sequence >= current.began => {
+                    current.select(packet, current.target)
+                }
+                _ => self.past(packet),
+            };
+        };
         match &mut self.current {
             Some(current) if current.encoding == packet.encoding && packet.sequence < current.began => {
                 match self.past(packet) {
@@ -248,8 +292,9 @@ impl Selector {
         if !packet.key_frame_start || packet.is_padding || !(packet.encoding == wanted || is_stopgap) {
             return self.past(packet);
         }
+        self.leaves = false;
         if let Some(current) = self.current.take() {
-            self.leave(&current);
+            self.note_left(&current);
         }
         let target = match self.mode {
             Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },
@@ -261,6 +306,7 @@ impl Selector {
             highest: packet.sequence,
             timestamp: packet.timestamp,
             target,
+            has_ended: packet.marker,
             spatial_cut: UNCUT,
             temporal_cut: UNCUT,
             history: History::default(),
@@ -276,7 +322,7 @@ impl Selector {
         decision
     }
 
-    fn leave(&mut self, current: &Current) {
+    fn note_left(&mut self, current: &Current) {
         if let Some(left) = self.left.get_mut(usize::from(current.encoding)) {
             let since = current.changes[0].sequence;
             *left = Left { highest: current.highest, since, allowed: current.allowed() };
@@ -323,6 +369,7 @@ impl Current {
             (self.timestamp, self.target) = (packet.timestamp, target);
         }
         let passes = self.judge(packet);
+        self.has_ended = packet.marker;
         if self.allowed() != before {
             self.changes.rotate_right(1);
             let (sequence, timestamp) = (packet.sequence, packet.timestamp);
@@ -332,6 +379,13 @@ impl Current {
             true => Decision::Forward { marker: self.marker(packet) },
             false => Decision::Drop,
         }
+    }
+
+    /// Whether a later picture begins with the packet.
+    fn is_over_at(&self, packet: &PacketFacts) -> bool {
+        packet.encoding == self.encoding
+            && packet.sequence > self.highest
+            && packet.timestamp != self.timestamp
     }
 
     /// Whether a packet in order passes; remembers what it means for those to come.

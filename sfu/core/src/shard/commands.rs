@@ -12,6 +12,7 @@ use weir_units::media::{EgressMedia, IceCredentials, IngressMedia, RemoteTranspo
 use super::Shard;
 use super::replay::ReplayBudget;
 use crate::conference::Conference;
+use crate::downlink::Downlink;
 use crate::ingress::twcc::ArrivalLog;
 use crate::peer::{Line, LineWindow, PEER_TIMEOUT, Peer, QUALITY_INTERVAL, REPORT_INTERVAL};
 use crate::publication::Publication;
@@ -37,7 +38,7 @@ impl Shard {
                 }
             }
             Command::Publish { publication, peer, media } => {
-                self.publish(publication, peer, media);
+                self.publish(now, publication, peer, media);
             }
             Command::SetMuted { publication, muted } => {
                 if let Some(&publication) = self.model.publication_ids.get(&publication) {
@@ -86,6 +87,8 @@ impl Shard {
             local_ssrc: self.rng.random(),
             round_trip: None,
             line: LineWindow::default(),
+            downlink: None,
+            allocated: None,
             replays: ReplayBudget::default(),
             last_heard: now,
             next_report: now + REPORT_INTERVAL,
@@ -158,7 +161,7 @@ impl Shard {
         }
     }
 
-    fn publish(&mut self, id: PublicationId, peer_id: PeerId, media: IngressMedia) {
+    fn publish(&mut self, now: Instant, id: PublicationId, peer_id: PeerId, media: IngressMedia) {
         let Some(&peer_index) = self.model.peer_ids.get(&peer_id) else { return };
         if let Some(&publication) = self.model.publication_ids.get(&id) {
             // Negotiated again: ids and payload types may have moved, the streams go on.
@@ -170,7 +173,7 @@ impl Shard {
         let peer = &mut self.model.peers[peer_index as usize];
         let (mid, extensions) = (media.mid, media.extensions);
         let conference = (peer.conference, self.model.conferences[peer.conference as usize].id);
-        let publication = Publication::new(id, peer_index, conference, media);
+        let publication = Publication::new(now, id, peer_index, conference, media);
         let publication = self.model.publications.insert(publication) as u32;
         self.model.publication_ids.insert(id, publication);
         peer.extensions = extensions.or(peer.extensions);
@@ -208,17 +211,22 @@ impl Shard {
             return;
         }
         let (ssrc, rtx_ssrc) = (media.ssrc, media.rtx_ssrc);
+        let reports = media.extensions.transport_cc.is_some();
         let source = &self.model.publications[publication as usize];
         let subscription = Subscription::new(id, peer, publication, source, media, wish, &mut self.rng);
         let subscription = self.model.subscriptions.insert(subscription) as u32;
         self.model.subscription_ids.insert(id, subscription);
         self.model.publications[publication as usize].subscribers.push(subscription);
         let entry = &mut self.model.peers[peer as usize];
+        if reports && self.rate_control && entry.downlink.is_none() {
+            entry.downlink = Some(Box::new(Downlink::new(now)));
+        }
         entry.add_sender(ssrc, subscription);
         if let Some(rtx_ssrc) = rtx_ssrc {
             entry.add_sender(rtx_ssrc, subscription);
         }
         self.tell_layers_wanted(publication);
+        self.allocate_for(now, subscription);
         self.start_subscription(now, subscription);
     }
 
@@ -228,6 +236,7 @@ impl Shard {
         let (was_enabled, publication) = (entry.wish.enabled, entry.publication);
         entry.wish = wish;
         self.tell_layers_wanted(publication);
+        self.allocate_for(now, subscription);
         if wish.enabled && !was_enabled {
             self.start_subscription(now, subscription);
         } else {
@@ -250,6 +259,9 @@ impl Shard {
         let peer = &mut self.model.peers[gone.peer as usize];
         peer.senders.retain(|(_, subscription)| *subscription != index);
         peer.reported.retain(|subscription| *subscription != index);
+        if let Some(line) = &mut peer.downlink {
+            line.forget(index);
+        }
     }
 
     /// Which layers anybody wants: all up to the highest that an enabled subscription asks for.

@@ -41,7 +41,7 @@ impl Shard {
         if connected {
             let id = self.model.peers[index as usize].id;
             self.tell(index, Event::PeerConnected { peer: id });
-            self.start_subscriptions_of(index);
+            self.start_subscriptions_of(now, index);
         }
         self.arm_transport(now, index);
     }

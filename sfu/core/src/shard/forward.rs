@@ -5,11 +5,15 @@ use std::time::Instant;
 use weir_units::event::Event;
 use weir_units::media::{Codec, Layer};
 
-use super::replay::{MAX_REPLAY, Replay, replayable};
+use super::replay::MAX_REPLAY;
+use super::timeouts::TICK;
 use super::{Cursor, Model, Outbox, Pending, Shard};
+use crate::downlink::{Downlink, Waiting};
 use crate::egress::{ARENA_BYTES, MAX_DATAGRAM, MAX_RUNS};
 use crate::publication::Publication;
+use crate::stats::Drop;
 use crate::subscription::{Offer, Outcome, Subscription, Way, facts};
+use crate::timers::TimerKey;
 
 /// By how much packets may be padded to leave in one run. libwebrtc splits a frame into packets that differ by one
 /// byte; a little more catches codecs that don't. More would spend bytes that a thin line needs.
@@ -48,10 +52,14 @@ impl Shard {
                     }
                     self.cursor.subscriber += 1;
                     let subscription = &mut self.model.subscriptions[at as usize];
-                    let peer = &mut self.model.peers[subscription.peer as usize];
-                    let Some(way) = peer.way() else { continue };
+                    let peer_index = subscription.peer;
+                    let peer = &mut self.model.peers[peer_index as usize];
+                    let Some(mut way) = peer.way() else { continue };
                     let had_started = subscription.started;
-                    forward_group(now, publication, group, subscription, way, &mut self.out);
+                    forward_group(now, publication, group, (at, subscription), &mut way, &mut self.out);
+                    if let Some(due) = way.line.and_then(|line| line.next_turn(now)) {
+                        self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(peer_index), due.max(now + TICK));
+                    }
                     if subscription.started && !had_started {
                         peer.reported.push(at);
                     }
@@ -72,34 +80,20 @@ impl Shard {
     /// The peer is connected, or the wish turned on: what can be sent at once, is.
     pub(super) fn start_subscription(&mut self, now: Instant, index: u32) {
         self.retarget(now, index);
-        let Self { model, out, .. } = self;
-        let subscription = &mut model.subscriptions[index as usize];
-        let publication = &model.publications[subscription.publication as usize];
+        let subscription = &self.model.subscriptions[index as usize];
         let source = subscription.publication;
-        if publication.is_video()
+        if self.model.publications[source as usize].is_video()
             && subscription.wish.enabled
-            && let peer = &mut model.peers[subscription.peer as usize]
-            && peer.is_connected()
+            && self.model.peers[subscription.peer as usize].is_connected()
         {
-            if let Some(Replay { encoding, first, packets }) = replayable(now, publication, subscription)
-                && out.egress.has_room_for(packets)
-                && peer.replays.take(now, packets)
-                && let Some(way) = peer.way()
-            {
-                let had_started = subscription.started;
-                for sequence in (first..).take(packets) {
-                    offer_from_ring(now, publication, encoding, sequence, subscription, way, out);
-                }
-                if subscription.started && !had_started {
-                    peer.reported.push(index);
-                }
-            }
+            self.replay(now, index);
             self.note_key_frame_wishes(now, source);
         }
     }
 
     /// All subscriptions of a peer are to start with the next flush: their replays may need the arena several times.
-    pub(super) fn start_subscriptions_of(&mut self, peer: u32) {
+    pub(super) fn start_subscriptions_of(&mut self, now: Instant, peer: u32) {
+        self.allocate(now, peer);
         for &(ssrc, subscription) in &self.model.peers[peer as usize].senders {
             if self.model.subscriptions[subscription as usize].ssrc() == ssrc {
                 self.starting.push(subscription);
@@ -129,7 +123,7 @@ impl Shard {
     }
 
     /// Looks at which encodings still flow, and moves subscribers off those that don't.
-    fn look_at_layers(&mut self, now: Instant, index: u32) {
+    pub(super) fn look_at_layers(&mut self, now: Instant, index: u32) {
         let Model { publications, .. } = &mut self.model;
         let publication = &mut publications[index as usize];
         if publication.encodings.len() > 1 && publication.look_at_layers(now) {
@@ -177,6 +171,15 @@ impl Shard {
     /// What is to be looked at now and then: which encodings flow, and who waits for a key frame.
     pub(super) fn check_layers(&mut self, now: Instant, index: u32) {
         self.look_at_layers(now, index);
+        // Not every publisher answers requests for key frames.
+        for at in 0..self.model.publications[index as usize].subscribers.len() {
+            let number = self.model.publications[index as usize].subscribers[at];
+            let subscription = &self.model.subscriptions[number as usize];
+            let peer = &self.model.peers[subscription.peer as usize];
+            if subscription.started && subscription.encoding().is_none() && peer.downlink.is_some() {
+                self.replay(now, number);
+            }
+        }
         self.note_key_frame_wishes(now, index);
     }
 
@@ -186,15 +189,19 @@ impl Shard {
         let Model { peers, publications, subscriptions, .. } = model;
         let subscription = &mut subscriptions[index as usize];
         let publication = &publications[subscription.publication as usize];
-        let Some(way) = peers[subscription.peer as usize].way() else { return };
+        let Some(mut way) = peers[subscription.peer as usize].way() else { return };
         for sequence_number in lost.take(MAX_RESENDS) {
+            // On a full line repairs would make more losses than they mend; who still misses it asks again.
+            if way.line.as_ref().is_some_and(|line| !line.passes_again(now)) {
+                return;
+            }
             let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else {
                 continue;
             };
             let offer = publication.offer(encoding, ingress, 0);
             match offer {
                 Some(offer) if out.egress.has_room_for(1) => {
-                    if subscription.resend(&offer, number, way, &mut out.egress) {
+                    if subscription.resend(now, &offer, number, &mut way, &mut out.egress) {
                         out.stats.retransmitted += 1;
                     }
                 }
@@ -210,10 +217,10 @@ const MAX_RESENDS: usize = 256;
 
 impl Model {
     /// Sets what a subscription aims for, given what it wishes and what flows.
-    fn aim(&mut self, index: u32) {
+    pub(super) fn aim(&mut self, index: u32) {
         let subscription = &mut self.subscriptions[index as usize];
         let publication = &self.publications[subscription.publication as usize];
-        let granted = crate::allocation::granted(&subscription.wish);
+        let granted = subscription.granted.layer.filter(|_| subscription.wish.enabled);
         subscription.set_target(granted.map(|layer| publication.reachable(layer)));
     }
 }
@@ -237,7 +244,7 @@ impl Publication {
 
     /// The layer nearest to the wanted one that is being sent: the best below it, else the least above it, else
     /// itself, since a publisher may begin at any time.
-    fn reachable(&self, wanted: Layer) -> Layer {
+    pub(super) fn reachable(&self, wanted: Layer) -> Layer {
         if self.is_layered() || self.encodings.len() < 2 {
             return wanted;
         }
@@ -255,12 +262,21 @@ fn forward_group(
     now: Instant,
     publication: &Publication,
     group: &[Pending],
-    subscription: &mut Subscription,
-    way: Way<'_>,
+    (index, subscription): (u32, &mut Subscription),
+    way: &mut Way<'_>,
     out: &mut Outbox,
 ) {
     let mut followed = None;
     for pending in group {
+        if let Some(line) = way.line.as_deref_mut()
+            && publication.is_video()
+            && !line.passes(now)
+        {
+            if subscription.concerns(pending.encoding) {
+                wait(now, index, pending, subscription, line, out);
+            }
+            continue;
+        }
         if followed.is_some_and(|(encoding, last)| pending.encoding == encoding && pending.sequence <= last) {
             continue;
         }
@@ -276,6 +292,25 @@ fn forward_group(
             }
         }
         note_started(publication, subscription, out);
+    }
+}
+
+/// Lets a packet wait for its turn. Where too many do already, the subscription goes on with a key frame.
+fn wait(
+    now: Instant,
+    index: u32,
+    pending: &Pending,
+    subscription: &mut Subscription,
+    line: &mut Downlink,
+    out: &mut Outbox,
+) {
+    let Pending { encoding, sequence, .. } = *pending;
+    let begins = pending.facts.key_frame_start && line.forget_needless(index, encoding);
+    let timestamp = pending.facts.timestamp;
+    if !line.wait(Waiting { subscription: index, encoding, sequence, timestamp, begins, since: now }) {
+        out.stats.drop(Drop::LineFull);
+        line.forget_all_but_begun(index);
+        subscription.restart();
     }
 }
 
@@ -295,7 +330,7 @@ fn follow(
     publication: &Publication,
     first: &Pending,
     subscription: &mut Subscription,
-    way: Way<'_>,
+    way: &mut Way<'_>,
     out: &mut Outbox,
 ) -> Option<(u8, u64)> {
     let latest = publication.encodings[usize::from(first.encoding)].ring.latest()?;
@@ -308,13 +343,13 @@ fn follow(
     Some((first.encoding, latest))
 }
 
-fn offer_from_ring(
+pub(super) fn offer_from_ring(
     now: Instant,
     publication: &Publication,
     encoding: u8,
     sequence: u64,
     subscription: &mut Subscription,
-    way: Way<'_>,
+    way: &mut Way<'_>,
     out: &mut Outbox,
 ) {
     let Some(offer) = publication.offer(encoding, sequence, 0) else { return };

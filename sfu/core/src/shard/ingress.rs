@@ -107,6 +107,8 @@ impl Shard {
             encoding.losses.on_key_frame(sequence);
         }
         let nack_at = encoding.losses.next_timeout();
+        let spatial = if publication.encodings.len() > 1 { stream.encoding } else { facts.spatial };
+        publication.rates.add(now, spatial, facts.temporal, payload.len());
         self.pending.push(Pending {
             publication: stream.publication,
             order: self.pending.len() as u32,

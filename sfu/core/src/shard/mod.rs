@@ -8,11 +8,13 @@
 //! Invariants: an address is in the routing table only after a check with valid integrity came from it; an SSRC is
 //! bound only by an authentic packet; packets wait in `pending` only between a batch and its flush.
 
+mod allocate;
 mod commands;
 mod data;
 mod forward;
 mod front_door;
 mod ingress;
+mod pacing;
 pub(crate) mod pressure;
 pub(crate) mod replay;
 mod reports;
@@ -35,6 +37,7 @@ use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::Codec;
 
+use crate::allocation::Allocator;
 use crate::conference::Conference;
 use crate::egress::Egress;
 use crate::peer::Peer;
@@ -66,6 +69,8 @@ pub const MAX_SHARDS: u8 = 26;
 pub struct ShardConfig {
     /// Which shard this is; below [`MAX_SHARDS`].
     pub index: u8,
+    /// Whether peers are sent what their lines carry, or all that they wish.
+    pub rate_control: bool,
 }
 
 /// Tables keyed by what peers or the control plane chose; seeded, so that nobody can aim at one bucket.
@@ -74,6 +79,7 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 /// See the module's description.
 pub struct Shard {
     index: u8,
+    rate_control: bool,
     context: Arc<TransportContext>,
     rng: SmallRng,
     model: Model,
@@ -83,6 +89,7 @@ pub struct Shard {
     /// Subscriptions of peers that connected in this batch; bound: those of the peers.
     starting: Vec<u32>,
     cursor: Cursor,
+    allocator: Allocator,
     out: Outbox,
 }
 
@@ -143,6 +150,7 @@ impl Shard {
         let hash = || FixedState::with_seed(seed);
         Self {
             index: config.index,
+            rate_control: config.rate_control,
             context,
             rng,
             model: Model {
@@ -160,6 +168,7 @@ impl Shard {
             pending: Vec::with_capacity(MAX_PENDING),
             starting: Vec::new(),
             cursor: Cursor::default(),
+            allocator: Allocator::default(),
             out: Outbox {
                 egress: Egress::default(),
                 events: VecDeque::new(),
@@ -208,6 +217,10 @@ impl Shard {
         stats.conferences = model.conferences.len() as u64;
         stats.publications = model.publications.len() as u64;
         stats.subscriptions = model.subscriptions.len() as u64;
+        stats.granted = Default::default();
+        for (_, subscription) in model.subscriptions.iter().filter(|(_, entry)| entry.is_video()) {
+            stats.granted[subscription.granted.reason as usize] += 1;
+        }
         stats
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::forward::offer_from_ring;
+use super::{Model, Shard};
+use crate::downlink::Waiting;
 use crate::publication::Publication;
+use crate::ring::PacketMeta;
 use crate::subscription::Subscription;
 
 /// The most packets that one peer is replayed in a [`WINDOW`]. A Linux socket with the buffer it is born with holds some
@@ -10,25 +14,87 @@ use crate::subscription::Subscription;
 /// way, besides flooding a thin line. Whoever gets no replay gets a key frame that is asked for, a round trip later.
 pub(super) const MAX_REPLAY: usize = 48;
 const WINDOW: Duration = Duration::from_millis(250);
+/// Where a pacer spreads it, a replay may be longer: it must pass the line within this. Longer is no picture at once, and
+/// a publisher that is asked for a key frame has mostly sent one by then, which ends the replay.
+const PACED: Duration = Duration::from_millis(1_800);
+const MAX_PACED: usize = 512;
 
 /// A stretch of an encoding, all of which the ring may still hold.
-pub(super) struct Replay {
-    pub encoding: u8,
-    pub first: u64,
-    pub packets: usize,
+struct Replay {
+    encoding: u8,
+    first: u64,
+    packets: usize,
+}
+
+impl Shard {
+    /// Sends the newest picture that is kept and what followed it, if the subscription waits for one: at once where
+    /// nothing is known of the line, else as the line takes it.
+    pub(super) fn replay(&mut self, now: Instant, index: u32) {
+        let Self { model, out, .. } = self;
+        let Model { peers, publications, subscriptions, .. } = model;
+        let subscription = &mut subscriptions[index as usize];
+        let publication = &publications[subscription.publication as usize];
+        let owner = subscription.peer;
+        let peer = &mut peers[owner as usize];
+        let line = peer.downlink.as_mut().and_then(|line| Some((line.available(now)?, line)));
+        if let Some((rate, line)) = line {
+            let Some(Replay { encoding, first, packets }) =
+                replayable(now, publication, subscription, MAX_PACED)
+            else {
+                return;
+            };
+            let ring = &publication.encodings[usize::from(encoding)].ring;
+            let numbers = first..first + packets as u64;
+            let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
+            let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
+            if rate.time_for(bytes as u64) > PACED {
+                return;
+            }
+            line.forget_all_but_begun(index);
+            for packet in numbers.filter_map(|sequence| ring.get(sequence)) {
+                let PacketMeta { sequence, timestamp, .. } = packet.meta;
+                line.wait(Waiting {
+                    subscription: index,
+                    encoding,
+                    sequence,
+                    timestamp,
+                    begins: false,
+                    since: now,
+                });
+            }
+            self.send_waiting(now, owner);
+            self.arm_line(now, owner);
+            return;
+        }
+        if let Some(Replay { encoding, first, packets }) =
+            replayable(now, publication, subscription, MAX_REPLAY)
+            && out.egress.has_room_for(packets)
+            && peer.replays.take(now, packets)
+            && let Some(mut way) = peer.way()
+        {
+            let had_started = subscription.started;
+            for sequence in (first..).take(packets) {
+                offer_from_ring(now, publication, encoding, sequence, subscription, &mut way, out);
+            }
+            if subscription.started && !had_started {
+                peer.reported.push(index);
+            }
+        }
+    }
 }
 
 /// The stretch of the encoding that the subscription waits for which can be replayed.
-pub(super) fn replayable(
+fn replayable(
     now: Instant,
     publication: &Publication,
     subscription: &Subscription,
+    most: usize,
 ) -> Option<Replay> {
     let encoding = subscription.wants_key_frame()?;
     let state = publication.encodings.get(usize::from(encoding))?;
     let (first, latest) = (state.ring.last_key_frame()?, state.ring.latest()?);
     let packets = usize::try_from(latest - first).ok()?.checked_add(1)?;
-    (packets <= MAX_REPLAY && state.activity.is_active(now)).then_some(Replay { encoding, first, packets })
+    (packets <= most && state.activity.is_active(now)).then_some(Replay { encoding, first, packets })
 }
 
 /// What a peer may still be replayed.

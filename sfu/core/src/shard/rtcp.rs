@@ -75,9 +75,9 @@ impl Shard {
                     self.handle_key_frame_request(now, index, entry.ssrc);
                 }
             }
+            RtcpPacket::TransportFeedback(feedback) => self.handle_transport_feedback(now, index, &feedback),
             RtcpPacket::SourceDescription(_)
             | RtcpPacket::Bye(_)
-            | RtcpPacket::TransportFeedback(_)
             | RtcpPacket::Remb(_)
             | RtcpPacket::ExtendedReport(_)
             | RtcpPacket::Other { .. } => {}

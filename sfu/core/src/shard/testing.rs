@@ -1,5 +1,7 @@
 //! Ways into the middle of a shard's life, for fuzzing and benchmarks: a handshake takes longer than all that follows.
 
+use std::time::Instant;
+
 use weir_transport::Route;
 use weir_transport::srtp::SrtpKeys;
 use weir_units::event::Event;
@@ -19,14 +21,14 @@ pub struct TableSizes {
 
 impl Shard {
     /// As if a check had nominated `route`, and a handshake over it had agreed on `keys`.
-    pub fn connect(&mut self, peer: PeerId, route: Route, keys: SrtpKeys) {
+    pub fn connect(&mut self, now: Instant, peer: PeerId, route: Route, keys: SrtpKeys) {
         let Some(&index) = self.model.peer_ids.get(&peer) else { return };
         self.learn_route(index, route);
         let entry = &mut self.model.peers[index as usize];
         let (ingress, egress) = keys.into_contexts();
         (entry.srtp_in, entry.srtp_out, entry.route) = (Some(Box::new(ingress)), Some(egress), Some(route));
         self.tell(index, Event::PeerConnected { peer });
-        self.start_subscriptions_of(index);
+        self.start_subscriptions_of(now, index);
     }
 
     pub fn table_sizes(&self) -> TableSizes {

@@ -104,6 +104,9 @@ impl Shard {
             let arrivals = &self.model.peers[index as usize].arrivals;
             next = arrivals.next_timeout().map_or(next, |at| next.min(at));
         }
+        if let Some(at) = self.handle_line_timeout(now, index) {
+            next = next.min(at);
+        }
         for at in 0..self.model.peers[index as usize].publications.len() {
             let publication = self.model.peers[index as usize].publications[at];
             next = next.min(self.handle_publication_timeout(now, index, publication));

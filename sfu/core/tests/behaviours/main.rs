@@ -14,5 +14,6 @@ mod hostile;
 mod key_frames;
 mod layers;
 mod loss;
+mod rate;
 mod repair;
 mod sessions;

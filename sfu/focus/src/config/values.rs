@@ -64,6 +64,7 @@ pub struct Media {
     pub shards: u8,
     pub receive_buffer_bytes: usize,
     pub send_buffer_bytes: usize,
+    pub rate_control: bool,
 }
 
 impl Default for Media {
@@ -76,6 +77,7 @@ impl Default for Media {
             shards: 0,
             receive_buffer_bytes: 4 * 1024 * 1024,
             send_buffer_bytes: 4 * 1024 * 1024,
+            rate_control: false,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use weir_core::shard::ShardConfig;
 use weir_core::{Route, TransportContext};
 use weir_udp::{Poller, SocketOptions, UdpSocket, Waker};
 use weir_units::command::Command;
@@ -89,7 +90,7 @@ impl Shards {
         bind: &[SocketAddr],
         options: SocketOptions,
         context: &Arc<TransportContext>,
-        seeds: &[u64],
+        (rate_control, seeds): (bool, &[u64]),
         on_failure: &OnFailure,
     ) -> io::Result<Self> {
         let options = SocketOptions { reuse_port: seeds.len() > 1, ..options };
@@ -126,7 +127,7 @@ impl Shards {
                 conferences: Arc::default(),
             };
             let thread = thread::ShardThread::new(
-                index as u8,
+                &ShardConfig { index: index as u8, rate_control },
                 Arc::clone(context),
                 seeds[index],
                 sockets,

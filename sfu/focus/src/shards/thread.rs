@@ -76,7 +76,7 @@ fn clock() -> Instant {
 
 impl ShardThread {
     pub fn new(
-        index: u8,
+        config: &ShardConfig,
         context: Arc<TransportContext>,
         seed: u64,
         sockets: Vec<UdpSocket>,
@@ -88,7 +88,7 @@ impl ShardThread {
             poller.watch(socket.as_raw_fd())?;
         }
         Ok(Self {
-            shard: Shard::new(&ShardConfig { index }, context, seed),
+            shard: Shard::new(config, context, seed),
             wire: Wire::new(sockets),
             connections: Connections::default(),
             poller,

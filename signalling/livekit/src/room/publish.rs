@@ -300,9 +300,10 @@ impl Room {
         now: Now,
         id: ParticipantId,
         pending: PendingTrack,
-        media: IngressMedia,
+        mut media: IngressMedia,
     ) {
         let PendingTrack { request, mut info, .. } = pending;
+        media.is_screen = info.source() == proto::TrackSource::ScreenShare;
         let publication = PublicationId(self.ids.next());
         let codecs: Vec<Codec> = media.formats.iter().map(|format| format.codec).collect();
         info.mime_type = codecs.first().map(|codec| mime_of(*codec)).unwrap_or_default();

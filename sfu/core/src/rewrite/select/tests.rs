@@ -104,12 +104,29 @@ mod simulcast {
         let mut selector = selector(layer(2, 2));
         selector.select(&key(2, 10));
         selector.set_target(None);
+        let rest = PacketFacts { sequence: 11, key_frame_start: false, marker: true, ..key(2, 10) };
+        assert_eq!(selector.select(&rest), Decision::Forward { marker: true }, "no picture is cut");
+        assert_eq!(selector.select(&delta(2, 12, 0)), Decision::Wait);
         assert_eq!((selector.wants_key_frame(), selector.layer()), (None, None));
-        assert_eq!(selector.select(&delta(2, 11, 0)), Decision::Wait);
-        assert_eq!(selector.select(&key(2, 12)), Decision::Wait);
+        assert_eq!(selector.select(&key(2, 13)), Decision::Wait);
         selector.set_target(layer(2, 2));
-        assert_eq!(selector.select(&delta(2, 13, 0)), Decision::Wait);
-        assert_eq!(selector.select(&key(2, 14)), START);
+        assert_eq!(selector.select(&delta(2, 14, 0)), Decision::Wait);
+        assert_eq!(selector.select(&key(2, 15)), START);
+    }
+
+    #[test]
+    fn who_leaves_finishes_its_picture_and_comes_back_with_a_key_frame_only() {
+        let mut selector = selector(layer(2, 2));
+        selector.select(&key(2, 10));
+        assert!(!selector.leave(), "it is what is aimed for");
+        selector.set_target(layer(0, 2));
+        assert!(selector.leave());
+        let rest = PacketFacts { sequence: 11, key_frame_start: false, marker: true, ..key(2, 10) };
+        assert_eq!(selector.select(&rest), Decision::Forward { marker: true });
+        selector.set_target(layer(2, 2));
+        assert_eq!(selector.select(&delta(2, 12, 0)), Decision::Wait, "some may have been left out by then");
+        assert_eq!(selector.wants_key_frame(), Some(2));
+        assert_eq!(selector.select(&key(2, 13)), START);
     }
 
     #[test]

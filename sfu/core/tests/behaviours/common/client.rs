@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use weir_rtp::extension;
 use weir_rtp::header::{DatagramKind, RtpHeader, classify};
 use weir_rtp::rtcp::{Compound, ReportBlock, RtcpPacket, RtcpWriter, SenderInfo};
 use weir_transport::Route;
@@ -11,11 +12,13 @@ use weir_transport::testing::{Client, ClientEvent};
 use weir_units::ids::PeerId;
 
 use super::receiver::Receiver;
-use super::source::Source;
+use super::source::{EXTENSIONS, Source};
 
 /// How often a client checks its path, as Chromium does.
 const CHECK_INTERVAL: Duration = Duration::from_millis(2_500);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long transport-wide feedback collects: libwebrtc takes 50 to 250 ms.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(60);
 
 /// Feedback that came, in the open.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,14 @@ pub struct Participant {
     /// Media packets it sent, retransmissions not counted, and retransmissions.
     pub sent: u64,
     pub resent: u64,
+    /// It says what arrived, if that was negotiated.
+    pub gives_feedback: bool,
+    /// Transport-wide numbers that came and were not reported yet, on a number line without end.
+    arrivals: BTreeMap<u64, Instant>,
+    next_arrival: u64,
+    feedbacks: u8,
+    next_feedback: Option<Instant>,
+    began: Instant,
     spare: VecDeque<Vec<u8>>,
     next_check: Instant,
     next_report: Instant,
@@ -88,6 +99,12 @@ impl Participant {
             round_trip: Duration::from_millis(40),
             sent: 0,
             resent: 0,
+            gives_feedback: true,
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
+            feedbacks: 0,
+            next_feedback: None,
+            began: now,
             spare: VecDeque::new(),
             next_check: now,
             next_report: now + REPORT_INTERVAL,
@@ -102,6 +119,7 @@ impl Participant {
         next = self.client.poll_timeout().map_or(next, |at| next.min(at));
         if self.srtp.is_some() {
             next = next.min(self.next_report);
+            next = self.next_feedback.map_or(next, |at| next.min(at));
             for source in &self.sources {
                 next = next.min(source.next);
             }
@@ -139,6 +157,10 @@ impl Participant {
             self.departures.insert(before.wrapping_add(number), now);
         }
         self.ask_again(now, &mut out);
+        if self.next_feedback.is_some_and(|at| at <= now) {
+            self.next_feedback = None;
+            out.extend(self.transport_feedback());
+        }
         if self.next_report <= now {
             self.next_report = now + REPORT_INTERVAL;
             self.report(now, &mut out);
@@ -173,6 +195,45 @@ impl Participant {
         let blocks: Vec<_> = self.receivers.iter_mut().filter_map(|receiver| receiver.report(now)).collect();
         for blocks in blocks.chunks(31) {
             out.extend(self.rtcp(|writer| writer.receiver_report(1, blocks)));
+        }
+    }
+
+    /// What arrived since the last feedback, and what did not.
+    fn transport_feedback(&mut self) -> Vec<Vec<u8>> {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        if !self.gives_feedback {
+            return Vec::new();
+        }
+        let Some((last, _)) = arrivals.last_key_value() else { return Vec::new() };
+        let numbers: Vec<_> = (self.next_arrival..=*last)
+            .map(|number| {
+                let at = arrivals.get(&number).map(|at| (*at - self.began).as_micros() as u64 / 250);
+                (number as u16, at)
+            })
+            .collect();
+        self.next_arrival = last + 1;
+        let mut out = Vec::new();
+        for numbers in numbers.chunks(300) {
+            let count = self.feedbacks;
+            self.feedbacks = count.wrapping_add(1);
+            out.extend(
+                self.rtcp(|writer| writer.transport_feedback(1, 1, count, numbers.iter().copied()) > 0),
+            );
+        }
+        out
+    }
+
+    fn note_arrival(&mut self, now: Instant, packet: &[u8]) {
+        let header = RtpHeader::parse(packet).expect("a header");
+        let id = EXTENSIONS.transport_cc.expect("negotiated");
+        let Some(range) = extension::find(&header, packet, id) else { return };
+        let number = u16::from_be_bytes(*range.of(packet).first_chunk().expect("two bytes"));
+        let near = self.next_arrival;
+        let distance = number.wrapping_sub(near as u16) as i16;
+        // One that was reported missing and comes after all is not reported again.
+        if let Some(number) = near.checked_add_signed(distance.into()).filter(|number| *number >= near) {
+            self.arrivals.insert(number, now);
+            self.next_feedback.get_or_insert(now + FEEDBACK_INTERVAL);
         }
     }
 
@@ -244,6 +305,7 @@ impl Participant {
             Err(SrtpError::Replay) if is_same_again => return, // it has no retransmission stream
             Err(error) => panic!("{error}"),
         };
+        self.note_arrival(now, &datagram[..opened.len]);
         // A packet of a subscription that just ended may be on its way.
         if let Some(receiver) = self.receivers.iter_mut().find(|receiver| receiver.owns(ssrc)) {
             receiver.handle(now, opened.index, &datagram[..opened.len]);

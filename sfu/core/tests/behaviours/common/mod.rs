@@ -14,4 +14,4 @@ pub mod source;
 pub mod stage;
 
 pub use source::Shape;
-pub use stage::{Stage, ms, secs};
+pub use stage::{Neck, Stage, ms, secs};

@@ -8,7 +8,7 @@ use weir_rtp::header::RtpHeader;
 use weir_rtp::rtcp::{ReportBlock, SenderInfo, compact_ntp};
 use weir_rtp::{red, rtx};
 use weir_units::ids::{PublicationId, SubscriptionId};
-use weir_units::media::{Codec, EgressMedia, Mid, PayloadFormat};
+use weir_units::media::{Codec, EgressMedia, ExtensionIds, Mid, PayloadFormat};
 
 use super::body::Body;
 use super::codec::{body_of, egress_payload_type};
@@ -41,6 +41,8 @@ pub struct Receiver {
     pub ssrc: u32,
     pub rtx_ssrc: Option<u32>,
     pub nacks: bool,
+    /// It reports when each packet of its transport arrived.
+    pub reports_arrivals: bool,
     /// By extended sequence number.
     pub packets: BTreeMap<u64, Received>,
     /// Numbers under which nothing but padding came.
@@ -50,6 +52,8 @@ pub struct Receiver {
     pub requested: u64,
     /// Packets that had come already.
     pub duplicates: u64,
+    /// Packets of nothing but padding on the retransmission stream.
+    pub probes: u64,
     pub repairs: u64,
     /// Packets on the stream itself, and numbers that were missing on it.
     pub arrived: u64,
@@ -75,11 +79,13 @@ impl Receiver {
             ssrc,
             rtx_ssrc: shape.is_video().then_some(ssrc + 1),
             nacks: true,
+            reports_arrivals: false,
             packets: BTreeMap::new(),
             fillers: BTreeSet::new(),
             missing: BTreeMap::new(),
             requested: 0,
             duplicates: 0,
+            probes: 0,
             repairs: 0,
             arrived: 0,
             lost: 0,
@@ -103,7 +109,10 @@ impl Receiver {
             mid: Mid::new("0").unwrap(),
             kind: self.codec.kind(),
             formats,
-            extensions: EXTENSIONS,
+            extensions: ExtensionIds {
+                transport_cc: EXTENSIONS.transport_cc.filter(|_| self.reports_arrivals),
+                ..EXTENSIONS
+            },
             ssrc: self.ssrc,
             rtx_ssrc: self.rtx_ssrc,
         }
@@ -126,7 +135,10 @@ impl Receiver {
             (index, false)
         } else {
             assert_eq!(Some(header.payload_type), rtx_type);
-            let (original, rest) = rtx::decapsulate(payload).expect("an original number");
+            let Some((original, rest)) = rtx::decapsulate(payload) else {
+                self.probes += 1;
+                return;
+            };
             payload = rest;
             let highest = self.highest.expect("a repair of something");
             let distance = original.wrapping_sub(highest as u16) as i16;

@@ -226,6 +226,7 @@ impl Source {
                 .map(|stream| Encoding { rid: stream.rid, ssrc: None, rtx_ssrc: None })
                 .collect(),
             nack: self.shape.nack,
+            is_screen: false,
         }
     }
 

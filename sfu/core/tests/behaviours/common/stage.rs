@@ -55,6 +55,16 @@ pub struct Line {
     pub batch: Duration,
     /// The first packet of the next key frame towards the focus is lost.
     pub drop_next_key_start: bool,
+    /// What every client's line from the focus carries; without it, everything.
+    pub down: Option<Neck>,
+}
+
+/// A narrow place with a queue before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Neck {
+    pub bits_per_second: u64,
+    /// What does not pass within this is lost.
+    pub queue: Duration,
 }
 
 struct InFlight {
@@ -87,6 +97,11 @@ pub struct Stage {
     /// Wake-ups of the shard's timers.
     pub wakeups: u64,
     pub unknown: u64,
+    /// Subscriptions from now on report when packets arrive.
+    pub reports_arrivals: bool,
+    /// When the line to each client will have carried what is in its queue.
+    free_at: BTreeMap<usize, Instant>,
+    pub lost_in_queue: u64,
     routes: BTreeMap<Route, usize>,
     sealed: BTreeMap<(Route, u32, u16), (Instant, u64)>,
     network: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -108,7 +123,7 @@ impl Stage {
         Self {
             now,
             began: now,
-            shard: Shard::new(&ShardConfig { index: 0 }, context(), seed),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control: true }, context(), seed),
             clients: Vec::new(),
             line: Line {
                 delay: ms(20),
@@ -118,7 +133,11 @@ impl Stage {
                 swaps: false,
                 batch: Duration::ZERO,
                 drop_next_key_start: false,
+                down: None,
             },
+            reports_arrivals: false,
+            free_at: BTreeMap::new(),
+            lost_in_queue: 0,
             events: Vec::new(),
             runs: Runs::default(),
             wakeups: 0,
@@ -229,7 +248,8 @@ impl Stage {
         let id = SubscriptionId(self.id());
         self.next_ssrc += 2;
         let shape = self.source(publication).shape.clone();
-        let receiver = Receiver::new(id, publication, &shape, self.next_ssrc, codec);
+        let mut receiver = Receiver::new(id, publication, &shape, self.next_ssrc, codec);
+        receiver.reports_arrivals = self.reports_arrivals;
         let (media, peer) = (receiver.media(), self.clients[client].id);
         self.clients[client].receivers.push(receiver);
         self.command(Command::Subscribe { subscription: id, publication, peer, media, wish });
@@ -306,6 +326,18 @@ impl Stage {
         } else {
             Duration::ZERO
         };
+        let mut queued = Duration::ZERO;
+        if let (To::Client(at), Some(neck)) = (to, self.line.down) {
+            let free_at = self.free_at.entry(at).or_insert(self.now);
+            let waits = free_at.saturating_duration_since(self.now);
+            if waits > neck.queue {
+                self.lost_in_queue += 1;
+                return;
+            }
+            let takes = Duration::from_micros((bytes.len() as u64 + 28) * 8_000_000 / neck.bits_per_second);
+            *free_at = (*free_at).max(self.now) + takes;
+            queued = waits + takes;
+        }
         self.order += 1;
         let swap = match to {
             To::Focus(_) if self.line.swaps => {
@@ -316,7 +348,7 @@ impl Stage {
             }
             _ => Duration::ZERO,
         };
-        let mut arrival = self.now + self.line.delay + jitter + swap;
+        let mut arrival = self.now + self.line.delay + queued + jitter + swap;
         if matches!(to, To::Focus(_)) && !self.line.batch.is_zero() {
             let steps = (arrival - self.began).as_micros().div_ceil(self.line.batch.as_micros());
             arrival = self.began + self.line.batch * steps as u32;

@@ -1,0 +1,125 @@
+//! What the layers of a publication cost, as they arrive.
+
+use std::time::{Duration, Instant};
+
+use weir_units::media::MAX_ENCODINGS;
+
+/// Temporal layers that are told apart; RTP payload descriptors number up to eight, encoders use three.
+pub(super) const MAX_TEMPORAL: usize = 4;
+/// How long is counted before a rate follows.
+const WINDOW: Duration = Duration::from_millis(500);
+/// What a packet has around its payload on the way to a subscriber, in bytes: headers, their extensions, the tag, UDP and
+/// IP.
+const AROUND: u32 = 64;
+
+/// Bits a second of each spatial and temporal layer, of itself without those below.
+///
+/// Follows a rise at once by half, and a fall slowly: a camera that shows less for a moment must not invite a layer that
+/// does not fit a moment later.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerRates {
+    cells: [[Cell; MAX_TEMPORAL]; MAX_ENCODINGS],
+    began: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    bytes: u32,
+    bps: u32,
+}
+
+impl LayerRates {
+    pub fn new(now: Instant) -> Self {
+        Self { cells: Default::default(), began: now }
+    }
+
+    /// A packet came with so much payload. Layers beyond those that are told apart count as the highest.
+    #[inline]
+    pub fn add(&mut self, now: Instant, spatial: u8, temporal: u8, payload: usize) {
+        if now.saturating_duration_since(self.began) >= WINDOW {
+            self.close(now);
+        }
+        let spatial = usize::from(spatial).min(MAX_ENCODINGS - 1);
+        let cell = &mut self.cells[spatial][usize::from(temporal).min(MAX_TEMPORAL - 1)];
+        cell.bytes = cell.bytes.saturating_add(payload as u32 + AROUND);
+    }
+
+    /// Bits a second of one layer without those below. What has not been counted for long enough yet is guessed from what
+    /// came.
+    pub fn of(&self, now: Instant, spatial: usize, temporal: usize) -> u64 {
+        let Some(cell) = self.cells.get(spatial).and_then(|row| row.get(temporal)) else { return 0 };
+        if cell.bps > 0 {
+            return cell.bps.into();
+        }
+        let passed = now.saturating_duration_since(self.began).max(WINDOW / 4);
+        u64::from(cell.bytes) * 8_000_000 / passed.as_micros() as u64
+    }
+
+    fn close(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.began);
+        self.began = now;
+        if passed >= 2 * WINDOW {
+            // Nothing came for a while: that was no rate.
+            self.cells.iter_mut().flatten().for_each(|cell| cell.bytes = 0);
+            return;
+        }
+        let micros = passed.as_micros() as u64;
+        for row in &mut self.cells {
+            // An encoding that stopped costs what it cost when it comes back.
+            if row.iter().all(|cell| cell.bytes == 0) {
+                continue;
+            }
+            for cell in row {
+                let bytes = u64::from(std::mem::take(&mut cell.bytes));
+                let new = u32::try_from(bytes * 8_000_000 / micros).unwrap_or(u32::MAX);
+                cell.bps = match cell.bps {
+                    0 => new,
+                    old if new > old => old / 2 + new / 2,
+                    old => (u64::from(old) * 7 / 8 + u64::from(new) / 8) as u32,
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    /// A packet of 936 bytes each 10 ms is 800 kbit/s on the line.
+    fn feed(rates: &mut LayerRates, begin: Instant, millis: u64, payload: usize) -> Instant {
+        let mut now = begin;
+        for _ in 0..millis / 10 {
+            rates.add(now, 1, 0, payload);
+            now += Duration::from_millis(10);
+        }
+        now
+    }
+
+    #[test]
+    fn a_rate_is_known_soon_and_follows_a_rise_sooner_than_a_fall() {
+        let (begin, mut rates) = (start(), LayerRates::new(start()));
+        let now = feed(&mut rates, begin, 130, 936);
+        assert!(rates.of(now, 1, 0).abs_diff(800_000) < 100_000, "{}", rates.of(now, 1, 0));
+        let now = feed(&mut rates, now, 3_000, 936);
+        assert!(rates.of(now, 1, 0).abs_diff(800_000) < 20_000, "{}", rates.of(now, 1, 0));
+        let risen = feed(&mut rates, now, 1_600, 2 * 936 + 64);
+        assert!(rates.of(risen, 1, 0) > 1_400_000, "{}", rates.of(risen, 1, 0));
+        let fallen = feed(&mut rates, risen, 1_000, 404);
+        assert!(rates.of(fallen, 1, 0) > 1_000_000, "{}", rates.of(fallen, 1, 0));
+        assert_eq!(rates.of(fallen, 0, 0), 0);
+        assert_eq!(rates.of(fallen, 9, 9), 0);
+    }
+
+    #[test]
+    fn a_layer_that_stopped_costs_what_it_did() {
+        let (begin, mut rates) = (start(), LayerRates::new(start()));
+        let now = feed(&mut rates, begin, 2_000, 936);
+        let before = rates.of(now, 1, 0);
+        let later = now + Duration::from_secs(5);
+        rates.add(later, 0, 0, 100);
+        rates.add(later + WINDOW, 0, 0, 100);
+        assert!(rates.of(later, 1, 0) >= before * 9 / 10);
+    }
+}

@@ -1,0 +1,217 @@
+//! Sharing out a budget.
+
+use super::{Ladder, Reason};
+
+/// A step up must leave so much of its price free, or the next ripple would take it back.
+const RISE_MARGIN: f64 = 1.12;
+/// What is granted is kept while it costs no more than this of what there is.
+const KEEP_MARGIN: f64 = 0.97;
+
+/// Who comes first; the greater the sooner. Compared field by field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Importance {
+    /// What the client said.
+    pub declared: u8,
+    /// A shared screen.
+    pub is_screen: bool,
+    /// Somebody who speaks.
+    pub speaks: bool,
+    /// The largest picture wished, which is how large it is shown.
+    pub size: u8,
+}
+
+/// One subscription's part in sharing out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub subscription: u32,
+    pub importance: Importance,
+    pub ladder: Ladder,
+    /// The best rung that is wished.
+    pub top: usize,
+    /// The rung that is granted at present, if any.
+    pub present: Option<usize>,
+    /// Whether it may be granted more than at present.
+    pub may_rise: bool,
+    /// What came of it.
+    pub granted: Option<usize>,
+    pub reason: Reason,
+}
+
+impl Claim {
+    /// What a rung counts for: what one has is cheaper than what one does not have.
+    fn price(&self, rung: usize) -> f64 {
+        let bps = self.ladder.rungs()[rung].bps as f64;
+        match self.present {
+            Some(present) if rung <= present => bps * KEEP_MARGIN,
+            _ => bps * RISE_MARGIN,
+        }
+    }
+}
+
+/// Shares `budget` (bits a second) among `claims`, which are sorted by importance here, and by subscription where that is
+/// equal. Answers what all that is wished costs.
+pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
+    claims.sort_unstable_by_key(|claim| (std::cmp::Reverse(claim.importance), claim.subscription));
+    let mut left = budget as f64;
+    for claim in &mut *claims {
+        // The least of a picture costs what it costs: no margin would make it fit.
+        let least = claim.ladder.rungs()[0].bps as f64 * KEEP_MARGIN;
+        claim.granted = (least <= left).then_some(0);
+        if claim.granted.is_some() {
+            left -= least.max(claim.price(0).min(left));
+        }
+    }
+    for equals in claims.chunk_by_mut(|one, other| one.importance == other.importance) {
+        loop {
+            let mut rose = false;
+            for claim in &mut *equals {
+                let Some(granted) = claim.granted.filter(|granted| *granted < claim.top) else { continue };
+                let rises = claim.present.is_none_or(|present| granted >= present);
+                let more = claim.price(granted + 1) - claim.price(granted);
+                if more <= left && (claim.may_rise || !rises) {
+                    claim.granted = Some(granted + 1);
+                    left -= more;
+                    rose = true;
+                }
+            }
+            if !rose {
+                break;
+            }
+        }
+    }
+    let mut wished = 0;
+    for claim in &mut *claims {
+        wished += claim.ladder.rungs()[claim.top].bps;
+        claim.reason = match claim.granted {
+            None => Reason::Paused,
+            Some(granted) if granted >= claim.top => Reason::Wish,
+            Some(_) if !claim.may_rise => Reason::Patience,
+            Some(_) => Reason::Line,
+        };
+    }
+    wished
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ladder() -> Ladder {
+        Ladder::new(0..3, false, |spatial, _| [150_000, 500_000, 2_000_000][usize::from(spatial)])
+    }
+
+    fn claim(subscription: u32, top: usize) -> Claim {
+        Claim {
+            subscription,
+            importance: Importance { size: top as u8, ..Importance::default() },
+            ladder: ladder(),
+            top,
+            present: None,
+            may_rise: true,
+            granted: None,
+            reason: Reason::Off,
+        }
+    }
+
+    fn granted(claims: &[Claim], subscription: u32) -> Option<usize> {
+        claims.iter().find(|claim| claim.subscription == subscription).unwrap().granted
+    }
+
+    #[test]
+    fn a_line_that_carries_all_gives_all() {
+        let mut claims = [claim(1, 2), claim(2, 2), claim(3, 0)];
+        assert_eq!(share(10_000_000, &mut claims), 4_150_000);
+        assert!(claims.iter().all(|claim| claim.granted == Some(claim.top) && claim.reason == Reason::Wish));
+    }
+
+    #[test]
+    fn everybodys_least_comes_before_more_for_anybody() {
+        let mut claims = [claim(1, 2), claim(2, 0), claim(3, 0)];
+        share(500_000, &mut claims);
+        assert!(claims.iter().all(|claim| claim.granted == Some(0)));
+        assert_eq!(claims[0].reason, Reason::Line);
+    }
+
+    #[test]
+    fn the_main_picture_gets_what_thumbnails_leave() {
+        let mut claims: Vec<_> = (0..30).map(|at| claim(at, 0)).collect();
+        for claim in &mut claims {
+            claim.ladder = Ladder::new(0..1, false, |_, _| 40_000);
+        }
+        claims.push(claim(99, 2));
+        share(2_000_000, &mut claims);
+        assert_eq!(granted(&claims, 99), Some(1));
+        assert!((0..30).all(|at| granted(&claims, at) == Some(0)));
+        share(3_700_000, &mut claims);
+        assert_eq!(granted(&claims, 99), Some(2));
+    }
+
+    #[test]
+    fn equals_climb_in_turn() {
+        let mut claims = [claim(1, 2), claim(2, 2), claim(3, 2)];
+        share(1_700_000, &mut claims);
+        assert_eq!(claims.map(|claim| claim.granted), [Some(1); 3]);
+    }
+
+    #[test]
+    fn who_speaks_or_is_pinned_or_shows_a_screen_climbs_first() {
+        for (speaks, declared, is_screen) in [(true, 0, false), (false, 1, false), (false, 0, true)] {
+            let mut claims = [claim(1, 2), claim(2, 2)];
+            claims[1].importance.speaks = speaks;
+            claims[1].importance.declared = declared;
+            claims[1].importance.is_screen = is_screen;
+            share(2_500_000, &mut claims);
+            assert_eq!(granted(&claims, 2), Some(2));
+            assert_eq!(granted(&claims, 1), Some(0));
+        }
+    }
+
+    #[test]
+    fn the_least_important_is_paused_first() {
+        let mut claims = [claim(1, 2), claim(2, 0)];
+        share(200_000, &mut claims);
+        assert_eq!(granted(&claims, 1), Some(0));
+        assert_eq!(granted(&claims, 2), None);
+        assert_eq!(claims[1].reason, Reason::Paused);
+    }
+
+    #[test]
+    fn what_is_granted_survives_a_ripple_and_is_not_taken_back_by_one() {
+        let mut claims = [claim(1, 2)];
+        share(2_100_000, &mut claims);
+        assert_eq!(claims[0].granted, Some(1), "a step up wants a margin");
+        claims[0].present = Some(2);
+        share(1_960_000, &mut claims);
+        assert_eq!(claims[0].granted, Some(2), "what one has is kept");
+        share(1_800_000, &mut claims);
+        assert_eq!(claims[0].granted, Some(1));
+        (claims[0].present, claims[0].may_rise) = (Some(1), false);
+        share(9_000_000, &mut claims);
+        assert_eq!((claims[0].granted, claims[0].reason), (Some(1), Reason::Patience));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_is_shared_out_than_there_is(
+            budget in 0_u64..20_000_000,
+            tops in prop::collection::vec((0_usize..3, 0_u8..3, prop::option::of(0_usize..3)), 1..40),
+        ) {
+            let mut claims: Vec<_> = tops.iter().enumerate().map(|(at, (top, declared, present))| {
+                let mut claim = claim(at as u32, *top);
+                claim.importance.declared = *declared;
+                claim.present = *present;
+                claim
+            }).collect();
+            share(budget, &mut claims);
+            let spent: u64 = claims.iter().filter_map(|claim| Some(claim.ladder.rungs()[claim.granted?].bps)).sum();
+            prop_assert!(spent as f64 * KEEP_MARGIN <= budget as f64 + 1.0, "{} of {}", spent, budget);
+            prop_assert!(claims.iter().all(|claim| claim.granted.is_none_or(|granted| granted <= claim.top)));
+            // Nobody has more than the least while somebody more important has nothing.
+            let first_paused = claims.iter().position(|claim| claim.granted.is_none());
+            if let Some(first) = first_paused {
+                prop_assert!(claims[first..].iter().all(|claim| claim.granted.is_none_or(|granted| granted == 0)));
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What one peer's line carries, and what waits for it.
+//!
+//! One `Estimator` numbers what leaves for a peer and reads its feedback; one `Pacer` says when a packet may go; what
+//! may not go yet waits here by its name and stays in its ring. Audio never waits, and nothing is copied.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weir_rate::{BitRate, Class, Estimator, Explanation, Limits, Pacer};
+use weir_rtp::rtcp::TransportFeedback;
+
+/// The estimate before anything is known. Little enough for a poor line to survive until the first feedback, enough to
+/// send a small picture's key frame at once; probes ask for more within the first round trip.
+const START: BitRate = BitRate::from_kbps(1_000);
+/// Names that wait: the pictures of some 300 ms at 30 Mbit/s. More would come too late to be of use.
+const MAX_WAITING: usize = 1_024;
+/// A packet that waited longer is not sent: its picture is past, and what follows waits behind it.
+const MAX_WAIT: Duration = Duration::from_secs(4);
+/// So many names of one encoding that wait are given up when a key frame makes them needless.
+const NEEDLESS: usize = 16;
+/// Without any feedback for so long after the first packet the peer has none to give: nothing is held back.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What a packet has around it: UDP, and IP of version 4, in bytes. Six's 20 more are in the margin.
+pub(crate) const BELOW_RTP: usize = 28;
+/// So much may leave at once while all that is wanted has room: what a publisher sends together stays together, in one
+/// run. When room is short it is [`SHORT_BURST`], so that audio does not wait behind pictures.
+const LONG_BURST: Duration = Duration::from_millis(40);
+const SHORT_BURST: Duration = Duration::from_millis(5);
+
+/// A packet that waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub subscription: u32,
+    pub encoding: u8,
+    pub sequence: u64,
+    /// Tells pictures apart.
+    pub timestamp: u32,
+    /// What stood before it was given up: the stream begins anew with it.
+    pub begins: bool,
+    pub since: Instant,
+}
+
+/// One peer's line; see the module's description. Bound: [`MAX_WAITING`] names.
+#[derive(Debug)]
+pub(crate) struct Downlink {
+    estimator: Estimator,
+    pacer: Pacer,
+    waiting: VecDeque<Waiting>,
+    first_sent: Option<Instant>,
+    heard: bool,
+}
+
+impl Downlink {
+    pub fn new(now: Instant) -> Self {
+        let limits = Limits { start: START, ..Limits::default() };
+        let mut pacer = Pacer::new(now, START);
+        pacer.set_burst(LONG_BURST);
+        Self {
+            estimator: Estimator::new(now, limits),
+            pacer,
+            waiting: VecDeque::new(),
+            first_sent: None,
+            heard: false,
+        }
+    }
+
+    /// A packet of `bytes` leaves, all headers included. Answers its transport-wide number.
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> u16 {
+        if self.first_sent.is_none() {
+            self.first_sent = Some(now);
+        }
+        let cluster = self.pacer.on_sent(now, bytes);
+        self.estimator.on_sent(now, bytes, cluster)
+    }
+
+    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+        self.heard = true;
+        self.estimator.on_feedback(now, feedback);
+        self.after_news(now);
+    }
+
+    /// What is in force after feedback, a timeout or another wish.
+    fn after_news(&mut self, now: Instant) {
+        self.pacer.set_target(self.estimator.target());
+        if self.is_limited(now) {
+            while let Some(cluster) = self.estimator.poll_probe(now) {
+                self.pacer.probe(now, cluster);
+            }
+        }
+    }
+
+    /// Whether there is an estimate to keep to. Peers that never give feedback are sent what they wish.
+    pub fn is_limited(&self, now: Instant) -> bool {
+        self.heard || self.first_sent.is_none_or(|first| now < first + PATIENCE)
+    }
+
+    /// What the peer would be sent if the line carried it, and whether it carries all that.
+    pub fn set_wanted(&mut self, now: Instant, wanted: BitRate, has_room: bool) {
+        self.estimator.set_wanted(wanted);
+        self.pacer.set_burst(if has_room { LONG_BURST } else { SHORT_BURST });
+        self.after_news(now);
+    }
+
+    /// What may be shared out among subscriptions; `None` is without bound.
+    pub fn available(&self, now: Instant) -> Option<BitRate> {
+        self.is_limited(now).then(|| self.estimator.sustainable())
+    }
+
+    /// Whether a picture's packet may leave now, ahead of nothing that waits.
+    #[inline]
+    pub fn passes(&self, now: Instant) -> bool {
+        self.waiting.is_empty() && (self.pacer.when(now, Class::Video) <= now || !self.is_limited(now))
+    }
+
+    /// Whether a packet may be sent again now. Who misses it asks once more if not.
+    pub fn passes_again(&self, now: Instant) -> bool {
+        self.pacer.when(now, Class::Retransmission) <= now || !self.is_limited(now)
+    }
+
+    /// Lets a packet wait. False if too many do.
+    pub fn wait(&mut self, waiting: Waiting) -> bool {
+        let has_room = self.waiting.len() < MAX_WAITING;
+        if has_room {
+            self.waiting.push_back(waiting);
+        }
+        has_room
+    }
+
+    /// The next that may go now.
+    pub fn take_due(&mut self, now: Instant) -> Option<Waiting> {
+        let due = self.pacer.when(now, Class::Video) <= now || !self.is_limited(now);
+        due.then(|| self.waiting.pop_front()).flatten()
+    }
+
+    /// Whether it waited too long to be of use.
+    pub fn is_stale(waiting: &Waiting, now: Instant) -> bool {
+        now.saturating_duration_since(waiting.since) > MAX_WAIT
+    }
+
+    /// A key frame of the encoding came: says whether much of what waits became needless, and forgets that. A picture of
+    /// which part may have left stays whole.
+    pub fn forget_needless(&mut self, subscription: u32, encoding: u8) -> bool {
+        let of_it = |name: &&Waiting| name.subscription == subscription && name.encoding == encoding;
+        if self.waiting.len() < NEEDLESS || self.waiting.iter().filter(of_it).count() < NEEDLESS {
+            return false;
+        }
+        self.forget_all_but_begun(subscription);
+        true
+    }
+
+    /// Whether much of a subscription waits.
+    pub fn is_behind(&self, subscription: u32) -> bool {
+        self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
+    }
+
+    /// Nothing of a subscription waits any more but the rest of a picture of which part may have left.
+    pub fn forget_all_but_begun(&mut self, subscription: u32) {
+        let begun = self.waiting.iter().find(|name| name.subscription == subscription);
+        let begun = begun.map(|name| (name.encoding, name.timestamp));
+        self.waiting.retain(|name| {
+            name.subscription != subscription || Some((name.encoding, name.timestamp)) == begun
+        });
+    }
+
+    /// A subscription goes: nothing of it waits any more.
+    pub fn forget(&mut self, subscription: u32) {
+        self.waiting.retain(|name| name.subscription != subscription);
+    }
+
+    /// How many bytes of padding a probe wants now.
+    pub fn padding(&mut self, now: Instant) -> Option<usize> {
+        if self.is_limited(now) { self.pacer.padding(now) } else { None }
+    }
+
+    /// When [`Self::handle_timeout`], [`Self::take_due`] or [`Self::padding`] have something to do.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let patience = self.first_sent.filter(|_| !self.heard).map(|first| first + PATIENCE);
+        let patience = patience.filter(|at| *at > now);
+        [self.next_turn(now), self.estimator.next_timeout(), patience].into_iter().flatten().min()
+    }
+
+    /// When something that waits, or padding, may leave.
+    #[inline]
+    pub fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let media = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
+        [media, self.pacer.next_of_cluster()].into_iter().flatten().min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.estimator.handle_timeout(now);
+        self.after_news(now);
+    }
+
+    pub fn explain(&self) -> Explanation {
+        self.estimator.explain()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    fn name(subscription: u32, encoding: u8, sequence: u64) -> Waiting {
+        let timestamp = sequence as u32;
+        Waiting { subscription, encoding, sequence, timestamp, begins: false, since: start() }
+    }
+
+    #[test]
+    fn a_peer_without_feedback_is_not_held_back_for_long() {
+        let now = start();
+        let mut line = Downlink::new(now);
+        for _ in 0..200 {
+            line.on_sent(now, 1_200);
+        }
+        assert!(!line.passes(now), "beyond what is known to pass");
+        assert!(line.available(now).is_some());
+        let later = now + PATIENCE;
+        line.on_sent(later, 60_000);
+        assert!(line.passes(later));
+        assert_eq!(line.available(later), None);
+    }
+
+    #[test]
+    fn who_waits_goes_in_order_at_the_pace() {
+        let now = start();
+        let mut line = Downlink::new(now);
+        while line.passes(now) {
+            line.on_sent(now, 1_200);
+        }
+        for sequence in 0..20 {
+            assert!(line.wait(name(1, 0, sequence)));
+        }
+        let (mut at, mut next) = (now, 0);
+        while next < 20 {
+            at = at.max(line.next_timeout(at).unwrap());
+            while let Some(waiting) = line.take_due(at) {
+                assert_eq!(waiting.sequence, next);
+                line.on_sent(at, 1_200);
+                next += 1;
+            }
+        }
+        let took = at - now;
+        // 20 packets at 1.2 Mbit/s; a burst before them was the budget.
+        assert!(took > Duration::from_millis(120) && took < Duration::from_millis(200), "{took:?}");
+    }
+
+    #[test]
+    fn a_key_frame_makes_a_long_queue_of_its_encoding_needless() {
+        let mut line = Downlink::new(start());
+        for sequence in 0..NEEDLESS as u64 - 1 {
+            line.wait(name(1, 0, sequence));
+        }
+        line.wait(name(2, 0, 7));
+        assert!(!line.forget_needless(1, 0), "few");
+        line.wait(name(1, 0, 99));
+        assert!(!line.forget_needless(1, 1), "of another encoding");
+        assert!(line.forget_needless(1, 0));
+        let left: Vec<_> = line.waiting.iter().map(|name| (name.subscription, name.sequence)).collect();
+        assert_eq!(left, [(1, 0), (2, 7)], "the first may have left in part");
+        line.forget(1);
+        line.forget(2);
+        assert!(line.waiting.is_empty());
+    }
+
+    #[test]
+    fn no_more_wait_than_can_be_of_use() {
+        let mut line = Downlink::new(start());
+        assert!((0..MAX_WAITING as u64).all(|sequence| line.wait(name(1, 0, sequence))));
+        assert!(!line.wait(name(1, 0, 0)));
+    }
+}

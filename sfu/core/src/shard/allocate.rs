@@ -1,0 +1,204 @@
+//! Sharing out what a peer's line carries among its subscriptions.
+
+use std::time::{Duration, Instant};
+
+use weir_rate::BitRate;
+use weir_units::event::Event;
+use weir_units::media::Layer;
+
+use super::{Model, Shard};
+use crate::allocation::{Allocator, Claim, Grant, Importance, Ladder, Reason, share};
+use crate::publication::Publication;
+use crate::subscription::Subscription;
+
+/// Feedback comes ten times a second and more; sharing out oftener would find the same.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Of what the line carries so much is shared out. The rest is for retransmissions, and for pictures that are larger than
+/// those before them.
+const SHARED: f64 = 0.95;
+/// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
+const HURRY: f64 = 1.25;
+/// A ladder's worth of headroom that probes look for, so that a step up finds it proven.
+const HEADROOM: f64 = 1.25;
+
+impl Shard {
+    /// Shares out again, unless that was done a moment ago.
+    pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
+        let entry = &self.model.peers[peer as usize];
+        if entry.allocated.is_none_or(|at| now >= at + INTERVAL) {
+            self.allocate(now, peer);
+        }
+    }
+
+    /// A wish is new or another.
+    pub(super) fn allocate_for(&mut self, now: Instant, index: u32) {
+        self.look_at_layers(now, self.model.subscriptions[index as usize].publication);
+        let subscription = &mut self.model.subscriptions[index as usize];
+        let peer = &self.model.peers[subscription.peer as usize];
+        if peer.is_connected() && peer.downlink.is_some() {
+            let owner = subscription.peer;
+            self.allocate(now, owner);
+        } else {
+            subscription.granted = Grant::all_of(&subscription.wish);
+        }
+    }
+
+    /// Shares out what the peer's line carries.
+    pub(super) fn allocate(&mut self, now: Instant, index: u32) {
+        if self.model.peers[index as usize].downlink.is_none() {
+            return;
+        }
+        self.allocator.claims.clear();
+        let audio = self.model.collect_claims(now, index, &mut self.allocator);
+        let peer = &mut self.model.peers[index as usize];
+        peer.allocated = Some(now);
+        let available = peer.downlink.as_ref().and_then(|line| line.available(now));
+        let budget = available.map_or(u64::MAX, |rate| rate.scaled(SHARED).minus(audio).bps());
+        let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
+        let wished = share(budget, &mut self.allocator.claims);
+        let peer = &mut self.model.peers[index as usize];
+        if let Some(line) = &mut peer.downlink {
+            let wanted = BitRate::from_bps(wished).plus(audio);
+            line.set_wanted(now, wanted.scaled(HEADROOM), wished <= budget);
+        }
+        let hurry = sent as f64 > budget as f64 * HURRY;
+        for at in 0..self.allocator.claims.len() {
+            let claim = self.allocator.claims[at];
+            self.grant(now, &claim, available.is_some(), hurry);
+        }
+        self.arm_line(now, index);
+    }
+
+    /// Puts a claim's share in force.
+    fn grant(&mut self, now: Instant, claim: &Claim, is_limited: bool, hurry: bool) {
+        let reason = if is_limited { claim.reason } else { Reason::Unmeasured };
+        let layer = claim.granted.map(|rung| claim.ladder.layer(rung));
+        // With nothing in the way the wish itself is granted: what may yet be sent is not on the ladder.
+        let subscription = &mut self.model.subscriptions[claim.subscription as usize];
+        let layer = if claim.granted == Some(claim.top) { Some(subscription.wish.max_layer) } else { layer };
+        let (before, after) = (subscription.granted, Grant { layer, reason });
+        if before == after {
+            return;
+        }
+        subscription.granted = after;
+        match claim.present.cmp(&claim.granted) {
+            std::cmp::Ordering::Less if before.layer.is_some() => subscription.standing.on_rise(now),
+            std::cmp::Ordering::Greater if reason != Reason::Wish => subscription.standing.on_fall(now),
+            _ => {}
+        }
+        let (id, source) = (subscription.id, subscription.publication);
+        if let Some(line) = &self.model.peers[subscription.peer as usize].downlink
+            && before.layer != layer
+        {
+            let line = line.explain();
+            tracing::debug!(
+                subscription = %id, reason = reason.name(), ?layer, hurry, target = %line.target, sustainable = %line.sustainable, because = ?line.because,
+                queue = ?line.queue, loss = line.loss, "a subscription is granted another layer"
+            );
+        }
+        self.model.aim(claim.subscription);
+        let subscription = &mut self.model.subscriptions[claim.subscription as usize];
+        let (owner, paused) = (subscription.peer, reason == Reason::Paused);
+        let mut hurries = false;
+        if claim.granted < claim.present
+            && let Some(line) = &mut self.model.peers[owner as usize].downlink
+            && (hurry || line.is_behind(claim.subscription))
+            && subscription.hurry()
+        {
+            line.forget_all_but_begun(claim.subscription);
+            hurries = true;
+        }
+        if std::mem::replace(&mut subscription.paused, paused) != paused {
+            self.tell(owner, Event::StreamState { subscription: id, paused });
+        }
+        let subscription = &self.model.subscriptions[claim.subscription as usize];
+        if subscription.wants_key_frame().is_some() {
+            if hurries || subscription.encoding().is_none() {
+                self.replay(now, claim.subscription);
+            }
+            self.note_key_frame_wishes(now, source);
+        }
+    }
+}
+
+fn present_bps(claim: &Claim) -> Option<u64> {
+    Some(claim.ladder.rungs()[claim.present?].bps)
+}
+
+impl Model {
+    /// Every picture that the peer is subscribed to and that is sent, as a claim. Others are granted what they wish.
+    /// Answers what its audio takes.
+    fn collect_claims(&mut self, now: Instant, index: u32, allocator: &mut Allocator) -> BitRate {
+        let mut audio = 0;
+        for at in 0..self.peers[index as usize].senders.len() {
+            let (ssrc, number) = self.peers[index as usize].senders[at];
+            let subscription = &mut self.subscriptions[number as usize];
+            if subscription.ssrc() != ssrc {
+                continue; // its retransmission stream
+            }
+            let publication = &self.publications[subscription.publication as usize];
+            let is_sent = subscription.wish.enabled && !publication.muted;
+            if !publication.is_video() {
+                audio += if is_sent { publication.rates.of(now, 0, 0) } else { 0 };
+                continue;
+            }
+            let ladder = publication.ladder(now);
+            if !is_sent || ladder.rungs().is_empty() {
+                subscription.granted = Grant::all_of(&subscription.wish);
+                self.aim(number);
+                continue;
+            }
+            allocator.claims.push(claim(now, number, subscription, publication, ladder));
+        }
+        BitRate::from_bps(audio)
+    }
+}
+
+fn claim(
+    now: Instant,
+    number: u32,
+    subscription: &Subscription,
+    publication: &Publication,
+    ladder: Ladder,
+) -> Claim {
+    let wish = subscription.wish;
+    let largest = publication.reachable(wish.max_layer).spatial;
+    let top = ladder.top(Layer { spatial: largest, temporal: wish.max_layer.temporal });
+    let being_sent = subscription.encoding().and(subscription.granted.layer);
+    Claim {
+        subscription: number,
+        importance: Importance {
+            declared: wish.priority,
+            is_screen: publication.media.is_screen,
+            speaks: false,
+            size: largest,
+        },
+        ladder,
+        top,
+        present: being_sent.and_then(|layer| ladder.at(layer)).map(|rung| rung.min(top)),
+        may_rise: subscription.standing.may_rise(now),
+        granted: None,
+        reason: Reason::Off,
+    }
+}
+
+impl Publication {
+    /// The steps of quality that are being sent, with what they cost.
+    fn ladder(&self, now: Instant) -> Ladder {
+        let detail = self.media.is_screen;
+        if self.is_layered() {
+            let cost = |spatial: u8, temporal: usize| -> u64 {
+                let below = (0..=usize::from(spatial)).flat_map(|s| (0..=temporal).map(move |t| (s, t)));
+                below.map(|(spatial, temporal)| self.rates.of(now, spatial, temporal)).sum()
+            };
+            let is_there = |spatial: &u8| (0..=3).any(|t| self.rates.of(now, usize::from(*spatial), t) > 0);
+            return Ladder::new((0..4).filter(is_there), detail, cost);
+        }
+        let flows = |at: &u8| self.flowing >> at & 1 == 1 || self.encodings.len() == 1;
+        let cost = |spatial: u8, temporal: usize| -> u64 {
+            (0..=temporal).map(|temporal| self.rates.of(now, usize::from(spatial), temporal)).sum()
+        };
+        let spatials = (0..self.encodings.len() as u8).filter(flows).filter(|at| cost(*at, 3) > 0);
+        Ladder::new(spatials, detail, cost)
+    }
+}

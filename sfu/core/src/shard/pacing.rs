@@ -1,0 +1,92 @@
+//! What waits for a peer's line leaves at its pace, and what comes back about it is heard.
+
+use std::time::Instant;
+
+use weir_rtp::rtcp::TransportFeedback;
+
+use super::forward::offer_from_ring;
+use super::timeouts::TICK;
+use super::{Model, Shard};
+use crate::downlink::Downlink;
+use crate::stats::Drop;
+
+/// Packets of one peer that leave in one turn: what fits into the arena beside others.
+const MAX_TURN: usize = 64;
+
+impl Shard {
+    pub(super) fn handle_transport_feedback(
+        &mut self,
+        now: Instant,
+        index: u32,
+        feedback: &TransportFeedback<'_>,
+    ) {
+        let Some(line) = &mut self.model.peers[index as usize].downlink else { return };
+        line.on_feedback(now, feedback);
+        self.allocate_again(now, index);
+        self.arm_line(now, index);
+    }
+
+    /// What a peer's line is due: packets that waited, probes, and an estimate that goes down in silence.
+    pub(super) fn handle_line_timeout(&mut self, now: Instant, index: u32) -> Option<Instant> {
+        self.model.peers[index as usize].downlink.as_mut()?.handle_timeout(now);
+        self.allocate_again(now, index);
+        self.send_waiting(now, index);
+        self.send_probes(now, index);
+        self.model.peers[index as usize].downlink.as_ref()?.next_timeout(now)
+    }
+
+    /// Makes sure that the line is looked at in time.
+    pub(super) fn arm_line(&mut self, now: Instant, index: u32) {
+        let line = self.model.peers[index as usize].downlink.as_ref();
+        if let Some(at) = line.and_then(|line| line.next_timeout(now)) {
+            self.arm_peer(index, at.max(now + TICK));
+        }
+    }
+
+    pub(super) fn send_waiting(&mut self, now: Instant, index: u32) {
+        let Self { model, out, .. } = self;
+        let Model { peers, publications, subscriptions, .. } = model;
+        let peer = &mut peers[index as usize];
+        for _ in 0..MAX_TURN {
+            if !out.egress.has_room_for(1) {
+                return;
+            }
+            let Some(name) = peer.downlink.as_mut().and_then(|line| line.take_due(now)) else { return };
+            let subscription = &mut subscriptions[name.subscription as usize];
+            if Downlink::is_stale(&name, now) {
+                out.stats.drop(Drop::LineFull);
+                subscription.restart();
+                continue;
+            }
+            if name.begins {
+                subscription.restart();
+            }
+            let Some(mut way) = peer.way() else { return };
+            let publication = &publications[subscription.publication as usize];
+            let had_started = subscription.started;
+            offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out);
+            if subscription.started && !had_started {
+                peer.reported.push(name.subscription);
+            }
+        }
+    }
+
+    /// Padding that a probe is due.
+    fn send_probes(&mut self, now: Instant, index: u32) {
+        let Self { model, out, .. } = self;
+        let Model { peers, subscriptions, .. } = model;
+        let peer = &mut peers[index as usize];
+        for at in 0..peer.reported.len() {
+            let subscription = peer.reported[at];
+            let subscription = &mut subscriptions[subscription as usize];
+            for _ in 0..MAX_TURN {
+                let Some(bytes) = peer.downlink.as_mut().and_then(|line| line.padding(now)) else { return };
+                let Some(mut way) = peer.way() else { return };
+                if !out.egress.has_room_for(1) || !subscription.probe(now, bytes, &mut way, &mut out.egress) {
+                    break;
+                }
+                out.stats.probes += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a line carries decides what is sent over it.
+
+use std::time::Duration;
+
+use weir_core::stats::Drop;
+use weir_rtp::rtcp::RtcpWriter;
+use weir_units::event::Event;
+use weir_units::ids::SubscriptionId;
+use weir_units::media::{Layer, Wish};
+
+use super::common::{Neck, Shape, Stage, ms, secs};
+
+fn neck(kbps: u64) -> Option<Neck> {
+    Some(Neck { bits_per_second: kbps * 1_000, queue: ms(300) })
+}
+
+/// A publisher of three encodings, some 160, 500 and 1,350 kbit/s, and a viewer that reports.
+fn viewer(seed: u64, kbps: u64) -> (Stage, SubscriptionId) {
+    let mut stage = Stage::new(seed);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(kbps);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape::vp8_simulcast());
+    stage.run(ms(500));
+    let subscription = stage.subscribe(subscriber, video);
+    (stage, subscription)
+}
+
+/// The longest time without a picture from `from` on, counted from the stage's beginning.
+fn standstill(stage: &mut Stage, subscription: SubscriptionId, from: Duration) -> Duration {
+    let (began, now) = (stage.began + from, stage.now);
+    let playback = stage.playback(subscription);
+    let shown = playback.frames.iter().filter(|frame| frame.is_decoded && frame.at >= began);
+    let mut last = began;
+    let mut longest = Duration::ZERO;
+    for at in shown.map(|frame| frame.at).chain([now]) {
+        longest = longest.max(at.saturating_duration_since(last));
+        last = last.max(at);
+    }
+    longest
+}
+
+fn last_encoding(stage: &mut Stage, subscription: SubscriptionId) -> u8 {
+    stage.playback(subscription).frames.last().expect("pictures").id.encoding
+}
+
+#[test]
+fn a_line_that_carries_all_is_given_all_within_two_seconds() {
+    let (mut stage, subscription) = viewer(1, 5_000);
+    stage.run(secs(2));
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    stage.run(secs(8));
+    let playback = stage.playback(subscription);
+    playback.assert_seamless();
+    let first = playback.frames.iter().position(|frame| frame.id.encoding == 2).unwrap();
+    assert!(playback.frames[first..].iter().all(|frame| frame.id.encoding == 2), "and keeps it");
+    assert_eq!(stage.lost_in_queue, 0);
+}
+
+#[test]
+fn a_line_that_collapses_is_given_less_at_once_and_all_when_it_recovers() {
+    let (mut stage, subscription) = viewer(2, 5_000);
+    stage.run(secs(6));
+    stage.line.down = neck(280);
+    let collapsed = stage.now - stage.began;
+    stage.run(secs(10));
+    assert_eq!(last_encoding(&mut stage, subscription), 0);
+    let still = standstill(&mut stage, subscription, collapsed);
+    assert!(still < ms(1_500), "{still:?}");
+    assert!(stage.lost_in_queue < 60, "{} lost", stage.lost_in_queue);
+    stage.line.down = neck(5_000);
+    stage.run(secs(5));
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    let lost = stage.lost_in_queue;
+    stage.run(secs(10));
+    assert_eq!((last_encoding(&mut stage, subscription), stage.lost_in_queue), (2, lost));
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
+
+#[test]
+fn a_line_too_thin_for_two_pictures_has_one_and_is_told_of_the_other() {
+    let mut stage = Stage::new(3);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(90);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let (one, two) =
+        (stage.publish(publisher, Shape::vp8_simulcast()), stage.publish(publisher, Shape::vp8_simulcast()));
+    let main = Wish { priority: 2, ..Wish::default() };
+    let main = stage.subscribe_with(subscriber, one, main);
+    let other = stage.subscribe(subscriber, two);
+    stage.run(secs(10));
+    assert!(stage.has_event(&Event::StreamState { subscription: other, paused: true }));
+    assert_eq!(last_encoding(&mut stage, main), 0);
+    stage.line.down = neck(8_000);
+    stage.run(secs(10));
+    assert!(stage.has_event(&Event::StreamState { subscription: other, paused: false }));
+    assert_eq!([main, other].map(|one| last_encoding(&mut stage, one)), [2, 2]);
+}
+
+#[test]
+fn who_reports_nothing_is_sent_what_is_wished_soon() {
+    let (mut stage, subscription) = viewer(4, 100_000);
+    let subscriber = stage.clients.len() - 1;
+    let mute = stage.clients[subscriber].id;
+    stage.clients[subscriber].gives_feedback = false;
+    stage.run(secs(4));
+    assert_eq!(last_encoding(&mut stage, subscription), 2, "{mute}");
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
+
+#[test]
+fn lies_about_arrivals_prove_nothing() {
+    let (mut stage, subscription) = viewer(5, 700);
+    stage.run(secs(3));
+    let subscriber = stage.clients.len() - 1;
+    for round in 0..200_u16 {
+        let lie = |writer: &mut RtcpWriter<'_>| {
+            // Numbers that were never sent, and all at one moment.
+            let packets =
+                (0..200).map(|at| (round.wrapping_mul(331).wrapping_add(at), Some(u64::from(round))));
+            writer.transport_feedback(1, 1, round as u8, packets) > 0
+        };
+        stage.send_rtcp(subscriber, lie);
+        stage.run(ms(20));
+    }
+    stage.run(secs(10));
+    assert!(last_encoding(&mut stage, subscription) <= 1);
+    assert_eq!(stage.dropped(Drop::MalformedRtcp), 0);
+}
+
+#[test]
+fn padding_looks_for_what_a_line_carries_when_media_does_not() {
+    let (mut stage, subscription) = viewer(7, 300);
+    stage.run(secs(6));
+    stage.line.down = neck(5_000);
+    let before = stage.shard.stats().probes;
+    stage.run(secs(4));
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    let sent = stage.shard.stats().probes - before;
+    assert!(sent > 0);
+    let sent = stage.shard.stats().probes;
+    assert_eq!(stage.receiver(subscription).probes, sent);
+}
+
+#[test]
+fn a_smaller_wish_is_a_smaller_picture_whatever_the_line_carries() {
+    let (mut stage, subscription) = viewer(6, 20_000);
+    stage.run(secs(4));
+    stage.command(weir_units::command::Command::SetWish {
+        subscription,
+        wish: Wish { max_layer: Layer { spatial: 0, temporal: 2 }, ..Wish::default() },
+    });
+    stage.run(ms(500));
+    assert_eq!(last_encoding(&mut stage, subscription), 0);
+    stage.wish(subscription, 2, 2);
+    stage.run(ms(500));
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    stage.playback(subscription).assert_seamless();
+}
