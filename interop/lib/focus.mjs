@@ -16,7 +16,7 @@ export class Focus {
       '[http]', `bind = "${address}:${this.port}"`,
       '[media]', `bind = ["${address}", "${address6}"]`,
       '[admin]', `bind = "127.0.0.1:${this.admin}"`,
-      '[log]', 'level = "info,weir_livekit=debug"',
+      '[log]', 'level = "info,weir_livekit=debug,weir_core=debug"',
       '[keys]', `${KEY} = "${SECRET}"`, '',
     ].join('\n'));
     this.log = [];
