@@ -188,7 +188,8 @@ impl Service {
         self.metrics.looked_up(took, &user);
         let took_ms = took.as_millis() as u64;
         let user = user.map_err(|error| {
-            tracing::info!(server = %request.openid.server, reason = %error, took_ms, "nobody vouched for a user");
+            let server = names::shortened(request.openid.server.as_str());
+            tracing::debug!(%server, reason = %error, took_ms, "nobody vouched for a user");
             Refusal::from(error)
         })?;
         tracing::debug!(server = %request.openid.server, took_ms, "a homeserver said whose a token is");
@@ -201,7 +202,7 @@ impl Service {
         match self.parts.policy.decide(&asker).await {
             Ok(grants) => Ok(Admission { asker, conference, identity, grants }),
             Err(denied) => {
-                tracing::info!(user = ?asker.user, ?denied, "the policy grants nothing");
+                tracing::debug!(user = ?asker.user, ?denied, "the policy grants nothing");
                 Err(Refusal::from(denied))
             }
         }
