@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::names::{ServerName, UserId};
-use crate::rooms::{Door, Presence};
+use crate::rooms::{Door, RoomRule};
 
 /// Who asks for a token, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,17 +77,6 @@ impl Policy for ByServer {
     }
 }
 
-/// How much a Matrix room's members count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomRule {
-    /// Only who is joined to the room, as far as the focus sees, gets a token.
-    Require,
-    /// The same where the focus sees the room; in others everybody does.
-    WhenVisible,
-    /// Everybody does.
-    Off,
-}
-
 /// Rights by where somebody comes from, for those who are in the room.
 pub struct ByRoom {
     pub rule: RoomRule,
@@ -101,9 +90,7 @@ impl Policy for ByRoom {
             let may_join = match self.rule {
                 RoomRule::Off => true,
                 rule => match self.door.presence(&asker.room_id, &asker.user).await {
-                    Ok(Presence::Joined) => true,
-                    Ok(Presence::NotJoined) => false,
-                    Ok(Presence::NotVisible) => rule == RoomRule::WhenVisible,
+                    Ok(presence) => rule.lets_in(presence),
                     Err(error) => {
                         tracing::warn!(%error, "no token is given, since the room's members are not known");
                         return Err(Denied::Undecided);

@@ -10,8 +10,7 @@ use weir_livekit::supervision::{Admission, Barred, Bearer, Gate, Observer, Parti
 use weir_matrix::appservice::{Homeserver, Registration, Transactions};
 use weir_matrix::names::shortened;
 use weir_matrix::openid::OpenId;
-use weir_matrix::policy::RoomRule;
-use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, Seat};
+use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, RoomRule, Seat};
 use weir_matrix::store::Store;
 
 use super::{not_a_url, wrong};
@@ -118,11 +117,7 @@ impl Gate for Warden {
     fn admit<'a>(&'a self, bearer: &'a Bearer) -> Admission<'a> {
         Box::pin(async move {
             let Some(holder) = holder(bearer) else { return Ok(()) };
-            if self.rule == RoomRule::Off {
-                return if self.is_void(bearer) { Err(Barred::Void) } else { Ok(()) };
-            }
-            // The homeserver is asked if need be: after a restart nothing is known of who left meanwhile.
-            self.door.admit(&holder, bearer.issued_ms).await.map_err(|barred| match barred {
+            self.door.admit(&holder, bearer.issued_ms, self.rule).await.map_err(|barred| match barred {
                 rooms::Barred::Void => Barred::Void,
                 rooms::Barred::Unknown => Barred::Unknown,
             })

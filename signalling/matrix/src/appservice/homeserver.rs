@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use super::Registration;
-use crate::names::UserId;
+use crate::names::{ServerName, UserId};
 use crate::openid::{Home, Http, OpenId};
 use crate::rooms::{Members, MembersError};
 use crate::uri::encoded;
@@ -90,6 +90,10 @@ impl Members for Homeserver {
                 _ => Err(unexpected(status, &body)),
             }
         })
+    }
+
+    fn server(&self) -> Option<&ServerName> {
+        Some(self.home.server())
     }
 }
 

@@ -95,6 +95,10 @@ impl Home {
         Some(Self { server, target: Target { host, port }, is_tls, host: authority, base })
     }
 
+    pub(crate) fn server(&self) -> &ServerName {
+        &self.server
+    }
+
     /// The beginning of a request to it.
     pub(crate) fn request(&self, method: Method, path: &str) -> request::Builder {
         let uri = format!("{}{path}", self.base);

@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, mpsc};
 use super::memberships::{LookUp, Memberships};
 use super::seats::{Holder, Seat, Seats};
 use super::voids::Voids;
-use super::{Membership, Presence, Removed, RoomUpdate};
-use crate::names::{UserId, shortened};
+use super::{Membership, Presence, Removed, RoomRule, RoomUpdate};
+use crate::names::{ServerName, UserId, shortened};
 use crate::store::{Store, StoreError};
 
 /// Questions to the homeserver at a time. Others wait, and most find their answer when it is their turn.
@@ -44,6 +44,11 @@ pub trait Members: Send + Sync + 'static {
         &'a self,
         room_id: &'a str,
     ) -> BoxFuture<'a, Result<Option<HashSet<UserId>>, MembersError>>;
+
+    /// Whose users make a room visible, if it is one server.
+    fn server(&self) -> Option<&ServerName> {
+        None
+    }
 }
 
 /// Sees no room at all.
@@ -100,7 +105,8 @@ impl Door {
     ) -> Result<(Self, mpsc::Receiver<Removed>), StoreError> {
         let now = unix_ms();
         let voids = store.run(move |file| Voids::load(file, now)).await?;
-        let state = State { memberships: Memberships::default(), voids, seats: Seats::default() };
+        let memberships = Memberships::seen_through(members.server().cloned());
+        let state = State { memberships, voids, seats: Seats::default() };
         let state = Mutex::new(state);
         let (removals, removed) = mpsc::channel(QUEUE);
         Ok((Self { state, store, members, turns: Semaphore::new(LOOK_UPS), removals }, removed))
@@ -145,14 +151,18 @@ impl Door {
         presence.ok_or_else(|| MembersError::Failed("the room changes too fast".to_owned()))
     }
 
-    /// Whether somebody with a token may come in, or back.
-    pub async fn admit(&self, holder: &Holder, issued_ms: u64) -> Result<(), Barred> {
+    /// Whether somebody with a token may come in, or back. The homeserver is asked if need be: after a restart nothing is
+    /// known of who left meanwhile.
+    pub async fn admit(&self, holder: &Holder, issued_ms: u64, rule: RoomRule) -> Result<(), Barred> {
         if self.is_void(holder, issued_ms) {
             return Err(Barred::Void);
         }
+        if rule == RoomRule::Off {
+            return Ok(());
+        }
         match self.presence(&holder.room_id, &holder.user).await {
             // Who left while we asked has a void token by now.
-            Ok(Presence::Joined | Presence::NotVisible) if !self.is_void(holder, issued_ms) => Ok(()),
+            Ok(presence) if rule.lets_in(presence) && !self.is_void(holder, issued_ms) => Ok(()),
             Ok(_) => Err(Barred::Void),
             Err(error) => {
                 tracing::warn!(room = %shortened(&holder.room_id), %error, "whether somebody is in a room is not known");
@@ -333,17 +343,34 @@ fn unix_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::super::Cause;
     use super::super::voids::LONGEST_TOKEN_SECONDS;
     use super::*;
 
-    /// A homeserver where dana is in every room but the hidden ones.
-    #[derive(Default)]
+    /// A homeserver where dana is in every room but the hidden ones, with somebody from elsewhere.
     struct Homeserver {
+        name: ServerName,
         asked: AtomicUsize,
-        is_down: std::sync::atomic::AtomicBool,
+        is_down: AtomicBool,
+        /// Dana has left all rooms, so that it sees none any more.
+        is_left: AtomicBool,
+    }
+
+    impl Default for Homeserver {
+        fn default() -> Self {
+            Self {
+                name: user("dana").server().clone(),
+                asked: AtomicUsize::new(0),
+                is_down: AtomicBool::new(false),
+                is_left: AtomicBool::new(false),
+            }
+        }
+    }
+
+    fn foreign() -> UserId {
+        UserId::parse("@far:else.example").unwrap()
     }
 
     impl Members for Homeserver {
@@ -356,9 +383,14 @@ mod tests {
                 tokio::task::yield_now().await;
                 match self.is_down.load(Ordering::SeqCst) {
                     true => Err(MembersError::Failed("down".to_owned())),
-                    false => Ok((room_id != "!hidden").then(|| [user("dana")].into())),
+                    false => Ok((room_id != "!hidden" && !self.is_left.load(Ordering::SeqCst))
+                        .then(|| [user("dana"), foreign()].into())),
                 }
             })
+        }
+
+        fn server(&self) -> Option<&ServerName> {
+            Some(&self.name)
         }
     }
 
@@ -392,13 +424,13 @@ mod tests {
         let (door, mut removed, _, store) = door().await;
         let issued = unix_ms();
         let seat = Seat { conference: "c".to_owned(), identity: "i".to_owned() };
-        assert_eq!(door.admit(&holder("dana"), issued).await, Ok(()));
+        assert_eq!(door.admit(&holder("dana"), issued, RoomRule::WhenVisible).await, Ok(()));
         door.sits(holder("dana"), seat.clone());
         door.take(vec![gone("dana"), gone("eve")], None).await.unwrap();
         let dana = removed.recv().await.unwrap();
         assert_eq!((dana.user, dana.cause, dana.seats), (user("dana"), Cause::Kicked, vec![seat]));
         assert!(removed.try_recv().is_err(), "who sits nowhere need not be sent away");
-        assert_eq!(door.admit(&holder("dana"), issued).await, Err(Barred::Void));
+        assert_eq!(door.admit(&holder("dana"), issued, RoomRule::WhenVisible).await, Err(Barred::Void));
         let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
         assert!(again.is_void(&holder("dana"), issued), "after a restart as well");
         assert!(!again.is_void(&holder("dana"), unix_ms() + 1));
@@ -475,12 +507,12 @@ mod tests {
     async fn strangers_stay_outside_and_rooms_that_cannot_be_seen_decide_nothing() {
         let (door, _removed, homeserver, _) = door().await;
         let later = unix_ms() + 60_000;
-        assert_eq!(door.admit(&holder("eve"), later).await, Err(Barred::Void));
+        assert_eq!(door.admit(&holder("eve"), later, RoomRule::WhenVisible).await, Err(Barred::Void));
         assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
         homeserver.is_down.store(true, Ordering::SeqCst);
-        assert_eq!(door.admit(&holder("dana"), later).await, Ok(()), "what is known need not be asked");
+        assert_eq!(door.admit(&holder("dana"), later, RoomRule::WhenVisible).await, Ok(()), "what is known need not be asked");
         let other = Holder { room_id: "!s".to_owned(), ..holder("dana") };
-        assert_eq!(door.admit(&other, later).await, Err(Barred::Unknown));
+        assert_eq!(door.admit(&other, later, RoomRule::WhenVisible).await, Err(Barred::Unknown));
     }
 
     #[tokio::test]
@@ -493,7 +525,26 @@ mod tests {
             assert_eq!(door.presence("!hidden", &user("dana")).await, Ok(Presence::NotJoined));
             assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
             let holder = Holder { room_id: "!hidden".to_owned(), ..holder("dana") };
-            assert_eq!(door.admit(&holder, unix_ms() + 60_000).await, Err(Barred::Void), "a new token");
+            assert_eq!(door.admit(&holder, unix_ms() + 60_000, RoomRule::WhenVisible).await, Err(Barred::Void), "a new token");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_room_that_is_no_longer_seen_lets_nobody_in_where_members_are_required() {
+        let (door, _removed, homeserver, _) = door().await;
+        let holder = Holder { user: foreign(), ..holder("dana") };
+        let later = unix_ms() + 60_000;
+        assert_eq!(door.admit(&holder, later, RoomRule::Require).await, Ok(()));
+        // The last user through whom the room was seen leaves it, and nobody tells of the others any more.
+        homeserver.is_left.store(true, Ordering::SeqCst);
+        door.take(vec![gone("dana")], None).await.unwrap();
+        assert_eq!(door.presence("!r", &foreign()).await, Ok(Presence::NotVisible));
+        for (rule, verdict) in [
+            (RoomRule::Require, Err(Barred::Void)),
+            (RoomRule::WhenVisible, Ok(())),
+            (RoomRule::Off, Ok(())),
+        ] {
+            assert_eq!(door.admit(&holder, later, rule).await, verdict, "{rule:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::{Membership, Presence, RoomUpdate};
-use crate::names::UserId;
+use crate::names::{ServerName, UserId};
 
 /// Rooms remembered. One that is forgotten costs a question to the homeserver when it is next asked for.
 const MAX_ROOMS: usize = 20_000;
@@ -31,6 +31,8 @@ pub struct LookUp(u64);
 /// See the module's description. Rooms that nobody asked for are not remembered, since a homeserver has many more than
 /// ever hold a call.
 pub struct Memberships {
+    /// Whose users make a room visible; nothing if that is not known.
+    own: Option<ServerName>,
     rooms: LruCache<String, Room>,
     members: usize,
     /// Since when rooms are known not to be visible. None of them is among the rooms.
@@ -58,7 +60,15 @@ const MAX_SINCE: usize = 1_000;
 
 impl Default for Memberships {
     fn default() -> Self {
+        Self::seen_through(None)
+    }
+}
+
+impl Memberships {
+    /// Rooms of which news come as long as a user of `own` is in them.
+    pub fn seen_through(own: Option<ServerName>) -> Self {
         Self {
+            own,
             rooms: LruCache::unbounded(),
             members: 0,
             hidden: LruCache::new(NonZeroUsize::new(MAX_HIDDEN).expect("it is not 0")),
@@ -67,9 +77,7 @@ impl Default for Memberships {
             is_cut_off: false,
         }
     }
-}
 
-impl Memberships {
     /// `None` if nothing is known that is good enough: then look it up.
     pub fn presence(&mut self, now: Instant, room_id: &str, user: &UserId) -> Option<Presence> {
         let is_fresh = |as_of: Instant| now < as_of + REFUSALS_GOOD_FOR;
@@ -161,7 +169,15 @@ impl Memberships {
         let Some(Room { members, .. }) = self.rooms.peek_mut(&update.room_id) else { return };
         match update.membership {
             Membership::Joined => self.members += usize::from(members.insert(update.user.clone())),
-            Membership::Gone(_) => self.members -= usize::from(members.remove(&update.user)),
+            Membership::Gone(_) => {
+                self.members -= usize::from(members.remove(&update.user));
+                let is_own = |user: &UserId| Some(user.server()) == self.own.as_ref();
+                if is_own(&update.user) && !members.iter().any(is_own) {
+                    // Nobody tells of it any more, so what is known of the others will soon be wrong.
+                    self.members -= members.len();
+                    self.rooms.pop(&update.room_id);
+                }
+            }
         }
     }
 }
@@ -202,6 +218,20 @@ mod tests {
         assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::NotJoined));
         assert_eq!(rooms.presence(now, "!r", &user("eve")), Some(Presence::Joined));
         assert_eq!(rooms.presence(now, "!s", &user("eve")), None);
+    }
+
+    #[test]
+    fn a_room_is_followed_until_the_last_own_user_leaves_it() {
+        let now = origin();
+        let mut rooms = Memberships::seen_through(Some(user("dana").server().clone()));
+        let far = UserId::parse("@far:else.example").unwrap();
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.finish(now, look_up, Some([user("dana"), user("eve"), far.clone()].into()));
+        rooms.apply(&news("eve", Membership::Gone(Cause::Left)));
+        assert_eq!(rooms.presence(now, "!r", &far), Some(Presence::Joined));
+        rooms.apply(&news("dana", Membership::Gone(Cause::Left)));
+        assert_eq!((rooms.presence(now, "!r", &far), rooms.members), (None, 0));
+        assert!(!rooms.was_joined(now, "!r", &far));
     }
 
     #[test]

@@ -69,6 +69,27 @@ pub enum Presence {
     NotVisible,
 }
 
+/// How much a Matrix room's members count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomRule {
+    /// Only who is joined to the room, as far as the focus sees, gets a token and comes in with it.
+    Require,
+    /// The same where the focus sees the room; in others everybody does.
+    WhenVisible,
+    /// Everybody does.
+    Off,
+}
+
+impl RoomRule {
+    pub fn lets_in(self, presence: Presence) -> bool {
+        match presence {
+            Presence::Joined => true,
+            Presence::NotJoined => self == Self::Off,
+            Presence::NotVisible => self != Self::Require,
+        }
+    }
+}
+
 /// Somebody in a conference who no longer may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
