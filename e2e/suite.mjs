@@ -43,7 +43,7 @@ try {
 } finally {
   await stopAll();
 }
-for (const focus of Object.values(world.foci)) {
+for (const focus of world.allFoci()) {
   const panics = fs.readFileSync(focus.log, 'utf8').split('\n').filter((line) => line.includes('panicked'));
   if (panics.length > 0) results.push({ name: `${focus.name} never panics`, failure: panics.join('\n') });
 }

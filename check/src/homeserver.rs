@@ -82,16 +82,29 @@ async fn discover(walk: &mut Walk, server: &str) -> Result<String, Verdict> {
     if !reply.is_shown_to_pages() {
         return Err(Verdict::failed(format!("{url} is not shown to pages of other origins"), CORS_REMEDY));
     }
-    walk.announced_long_ago = livekit(&json["org.matrix.msc4143.rtc_foci"]);
+    walk.announced_long_ago =
+        Livekit::first(&json["org.matrix.msc4143.rtc_foci"]).and_then(|first| first.service);
     let base = json["m.homeserver"]["base_url"].as_str().map(|base| base.trim_end_matches('/').to_owned());
     base.ok_or_else(|| Verdict::failed(format!("{url} has no m.homeserver.base_url"), serve))
 }
 
-/// The service URL of the first transport that is LiveKit's: clients take the first, too.
-fn livekit(transports: &Value) -> Option<String> {
-    let first =
-        transports.as_array()?.iter().find(|transport| transport["type"].as_str() == Some("livekit"))?;
-    first["livekit_service_url"].as_str().map(|url| url.trim_end_matches('/').to_owned())
+/// A transport that is LiveKit's.
+struct Livekit {
+    /// Where clients of today ask for tokens.
+    service: Option<String>,
+    /// The focus itself; clients that look for it ask their homeserver for tokens.
+    url: Option<String>,
+}
+
+impl Livekit {
+    /// The first: clients take that, too.
+    fn first(transports: &Value) -> Option<Self> {
+        let first =
+            transports.as_array()?.iter().find(|transport| transport["type"].as_str() == Some("livekit"))?;
+        let text = |key: &str| first[key].as_str().map(str::to_owned);
+        let service = text("livekit_service_url").map(|url| url.trim_end_matches('/').to_owned());
+        Some(Self { service, url: text("url") })
+    }
 }
 
 /// What the homeserver tells clients to use.
@@ -137,9 +150,12 @@ pub async fn transports(walk: &mut Walk) -> Verdict {
     if !reply.is_shown_to_pages() {
         return Verdict::failed(format!("{url} is not shown to pages of other origins"), CORS_REMEDY);
     }
-    let Some(service) = livekit(&json["rtc_transports"]) else {
+    let Some(Livekit { service: Some(service), url: focus }) = Livekit::first(&json["rtc_transports"]) else {
         return Verdict::failed(
-            format!("{url} names no transport of type livekit: {}", reply.excerpt()),
+            format!(
+                "{url} names no transport of type livekit with a livekit_service_url: {}",
+                reply.excerpt()
+            ),
             announce,
         );
     };
@@ -149,6 +165,7 @@ pub async fn transports(walk: &mut Walk) -> Verdict {
         remarks.push(remark.to_owned());
     }
     walk.service = Some(service.clone());
+    walk.focus = focus;
     Verdict::Passed { detail: service, remarks }
 }
 

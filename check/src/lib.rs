@@ -82,6 +82,8 @@ pub struct Walk {
     announced_long_ago: Option<String>,
     /// The authorisation service.
     service: Option<String>,
+    /// The focus itself, where the homeserver announces it: then clients ask the homeserver for tokens.
+    focus: Option<String>,
     /// What it gave.
     grant: Option<service::Grant>,
     session: Option<signalling::Session>,
@@ -115,6 +117,7 @@ pub async fn walk(options: Options, web: Web, mut tell: impl FnMut(&Hop, &Verdic
         base: None,
         announced_long_ago: None,
         service: None,
+        focus: None,
         grant: None,
         session: None,
     };

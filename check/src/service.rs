@@ -13,6 +13,8 @@ use crate::{Verdict, Walk};
 const DEVICE: &str = "WEIRCHECK";
 /// The room-wide call.
 const SLOT: &str = "m.call#ROOM";
+/// Where a homeserver passes requests for tokens on (MSC4195).
+const THROUGH_HOMESERVER: &str = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
 /// What clients post to: the present endpoint, and the one before.
 const ENDPOINTS: [&str; 2] = ["get_token", "sfu/get"];
 
@@ -120,8 +122,64 @@ pub async fn gives_a_token(walk: &mut Walk) -> Verdict {
             "choose names of keys and conferences without ?, >, ~ and other than ASCII characters",
         );
     }
-    walk.grant = Some(Grant { url: address.trim_end_matches('/').to_owned(), jwt: jwt.to_owned() });
-    Verdict::passed(format!("for {address}"))
+    let grant = Grant { url: address.trim_end_matches('/').to_owned(), jwt: jwt.to_owned() };
+    let detail = match &walk.focus {
+        None => format!("for {address}"),
+        Some(focus) => match asks_the_homeserver(walk, base, token, &room, focus).await {
+            Ok(()) => format!("for {address}, also through the homeserver"),
+            Err(verdict) => return verdict,
+        },
+    };
+    walk.grant = Some(grant);
+    Verdict::passed(detail)
+}
+
+/// As clients do that find the focus itself announced. They do not fall back to the service where they send themselves.
+async fn asks_the_homeserver(
+    walk: &Walk,
+    base: &str,
+    token: &str,
+    room: &str,
+    focus: &str,
+) -> Result<(), Verdict> {
+    let url = format!("{base}{THROUGH_HOMESERVER}");
+    let body = json!({ "url": focus, "room_id": room, "slot_id": SLOT, "member_id": DEVICE });
+    let reply = walk.web.post(&url, Some(token), &body).await;
+    let reply = reply.map_err(|error| Verdict::failed(format!("{url}: {error}"), error.remedy()))?;
+    if reply.status != StatusCode::OK {
+        let remedy = match reply.status {
+            StatusCode::NOT_FOUND => {
+                "let the homeserver pass requests for tokens on (matrix.appservice.tokens in Weir, with a registration \
+                 of `weir appservice generate --tokens`, and experimental_features.msc4512_enabled in Synapse), or \
+                 announce no url"
+            }
+            StatusCode::BAD_REQUEST => "announce as url what matrix.url of Weir says",
+            StatusCode::FORBIDDEN => refusal(StatusCode::FORBIDDEN),
+            StatusCode::UNAUTHORIZED => {
+                "let homeserver and focus read the same registration, and restart both"
+            }
+            _ => {
+                "read the logs of the homeserver and of the focus: the one must reach the other at the \
+                 io.element.msc4512.proxy_url of the registration"
+            }
+        };
+        return Err(Verdict::failed(
+            format!(
+                "{url}: {}, {}: clients ask there, since the transport has a url",
+                reply.status,
+                reply.excerpt()
+            ),
+            remedy,
+        ));
+    }
+    let jwt = reply.json().unwrap_or_default();
+    if !jwt["jwt"].as_str().is_some_and(is_readable) {
+        return Err(Verdict::failed(
+            format!("{url}: the answer has no token that clients can read"),
+            "look for what answers in the place of the focus",
+        ));
+    }
+    Ok(())
 }
 
 /// Who the access token is of, and the token by which others may ask the homeserver.

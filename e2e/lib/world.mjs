@@ -14,30 +14,49 @@ const HOMES = {
   b: { address: '127.0.0.2', media: '10.78.0.2' },
 };
 const PORTS = { http: 7880, tcp: 7881, udp: 7882, admin: 7889 };
+// Two more that pass requests for tokens on. Element Call takes it that such a homeserver has leaves kept alive, so nothing
+// else is played on them.
+const HOMES_WITH_TOKENS = {
+  a: { address: '127.0.0.3', media: '10.78.0.1' },
+  b: { address: '127.0.0.4', media: '10.78.0.2' },
+};
+const PORTS_WITH_TOKENS = { http: 7890, tcp: 7891, udp: 7892, admin: 7899 };
 // Two people's encoders and decoders share few cores with everything else.
 const QUALITY = { video: { max_resolution: 360, max_bitrate: 450000, max_framerate: 15 } };
 
 export class World {
-  constructor({ weir, synapse, folder }) {
-    Object.assign(this, { weir, synapse, folder, homeservers: {}, foci: {}, browsers: new Map(), users: 0 });
+  constructor({ weir, synapse, folder, tokens = false }) {
+    Object.assign(this, { weir, synapse, folder, tokens, homeservers: {}, foci: {}, browsers: new Map(), users: 0 });
     this.forget();
   }
 
   async start() {
+    const { tokens } = this;
     const authority = this.authority = new Authority(this.folder);
-    for (const [home, { address, media }] of Object.entries(HOMES)) {
+    const ports = tokens ? PORTS_WITH_TOKENS : PORTS;
+    const suffix = tokens ? '-tokens' : '';
+    for (const [home, { address, media }] of Object.entries(tokens ? HOMES_WITH_TOKENS : HOMES)) {
       this.foci[home] = new Focus({
-        name: `weir-${home}`, folder: path.join(this.folder, `weir-${home}`), binary: this.weir, bind: address, ports: PORTS,
+        name: `weir-${home}${suffix}`, folder: path.join(this.folder, `weir-${home}${suffix}`), binary: this.weir, bind: address, ports,
         media: [media], authority, level: 'info,weir_livekit=debug,weir_matrix=debug', serverName: `${address}:8448`,
-        homeserver: `http://${address}:8008`, registers: true,
+        homeserver: `http://${address}:8008`, registers: true, tokens,
       });
       this.homeservers[home] = new Homeserver({
-        name: `synapse-${home}`, folder: path.join(this.folder, `synapse-${home}`), python: this.synapse, authority,
+        name: `synapse-${home}${suffix}`, folder: path.join(this.folder, `synapse-${home}${suffix}`), python: this.synapse, authority,
         serverName: `${address}:8448`, bind: address, clientPort: 8008, federationPort: 8448, transport: this.foci[home].service,
-        appservices: [this.foci[home].registration],
+        focus: tokens && this.foci[home].sfu, appservices: [this.foci[home].registration],
       });
     }
     await Promise.all([...Object.values(this.homeservers), ...Object.values(this.foci)].map((server) => server.start()));
+  }
+
+  // The two that pass requests for tokens on, started when they are first asked for.
+  async withTokens() {
+    if (!this.other) {
+      this.other = new World({ weir: this.weir, synapse: this.synapse, folder: path.join(this.folder, 'tokens'), tokens: true });
+      await this.other.start();
+    }
+    return this.other;
   }
 
   // A scenario's own people, pages and browsers.
@@ -120,19 +139,26 @@ export class World {
   }
 
   logs() {
-    return [...Object.values(this.foci), ...Object.values(this.homeservers)].map(({ log }) => log);
+    const own = [...Object.values(this.foci), ...Object.values(this.homeservers)].map(({ log }) => log);
+    return [...own, ...(this.other?.logs() ?? [])];
+  }
+
+  allFoci() {
+    return [...Object.values(this.foci), ...(this.other?.allFoci() ?? [])];
   }
 
   // What was shown and logged since the marks.
   async keep(folder, marks) {
     fs.mkdirSync(folder, { recursive: true });
-    await Promise.allSettled([...this.people.map((person) => person.keep(folder)), ...this.keepers.map((keeper) => keeper(folder))]);
+    const people = [...this.people, ...(this.other?.people ?? [])];
+    await Promise.allSettled([...people.map((person) => person.keep(folder)), ...this.keepers.map((keeper) => keeper(folder))]);
     for (const [file, from] of marks) {
       if (fs.existsSync(file)) fs.writeFileSync(path.join(folder, `${path.basename(path.dirname(file))}.log`), fs.readFileSync(file).subarray(from));
     }
   }
 
   async clear() {
+    await this.other?.clear();
     await Promise.all(this.people.map((person) => person.close()));
     for (const page of this.pages) page.close();
     for (const browser of this.ownBrowsers) await end(browser);
@@ -142,6 +168,7 @@ export class World {
 
   async end() {
     await this.clear();
+    await this.other?.end();
     for (const browser of this.browsers.values()) await end(browser);
     await Promise.all([...Object.values(this.foci), ...Object.values(this.homeservers)].map((server) => server.stop()));
   }

@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "join_request", run: targets::join_request::run },
     Target { name: "token", run: targets::token::run },
     Target { name: "token_request", run: targets::token_request::run },
+    Target { name: "vouched_request", run: targets::vouched_request::run },
     Target { name: "transaction", run: targets::transaction::run },
     Target { name: "room", run: targets::room::run },
     Target { name: "shard", run: targets::shard::run },

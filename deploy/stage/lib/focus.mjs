@@ -7,7 +7,8 @@ import { start, stop } from './program.mjs';
 
 export class Focus {
   // `media` are the addresses that clients are told of; `authority` is whom homeservers' certificates are from; `homeserver`
-  // is the URL of the one beside it, `serverName` its name. A focus that registers is an application service of it, and it must be given `registration`.
+  // is the URL of the one beside it, `serverName` its name. A focus that registers is an application service of it, and it
+  // must be given `registration`; with `tokens` the homeserver passes requests for tokens on to it.
   constructor({ registers = false, ...settings }) {
     const { name, folder, binary, bind, ports, serverName } = settings;
     Object.assign(this, { name, folder, binary, settings, url: `http://${bind}:${ports.http}`, admin: `http://${bind}:${ports.admin}` });
@@ -19,16 +20,16 @@ export class Focus {
   }
 
   // For its next start. Without `delegation` clients keep their leaves alive themselves.
-  configure({ delegation = true } = {}) {
-    const { folder, bind, ports, media, serverName, homeserver, authority, level = 'info' } = this.settings;
+  configure({ delegation = true, membership = 'when-visible' } = {}) {
+    const { folder, bind, ports, media, serverName, homeserver, authority, tokens = false, level = 'info' } = this.settings;
     fs.writeFileSync(this.config, [
       '[http]', `bind = "${bind}:${ports.http}"`,
       '[media]', `bind = ${JSON.stringify(media)}`, `udp_port = ${ports.udp}`, `tcp_port = ${ports.tcp}`,
       '[admin]', `bind = "${bind}:${ports.admin}"`,
       '[log]', `level = "${level}"`,
-      '[matrix]', `server_name = "${serverName}"`, `url = "ws://${bind}:${ports.http}/livekit/sfu"`,
+      '[matrix]', `server_name = "${serverName}"`, `url = "${this.sfu}"`, `membership = "${membership}"`,
       `homeserver_url = "${homeserver}"`, `state_directory = "${folder}"`,
-      ...(this.registration ? ['[matrix.appservice]', `registration = "${this.registration}"`] : []),
+      ...(this.registration ? ['[matrix.appservice]', `registration = "${this.registration}"`, `tokens = ${tokens}`] : []),
       '[matrix.leaves]', `delegation = ${delegation}`,
       '[matrix.openid]', 'allow_networks = ["127.0.0.0/8"]', `authorities_file = "${authority.certificate}"`, '',
     ].join('\n'));
@@ -38,8 +39,12 @@ export class Focus {
   register(serverName) {
     this.registration = path.join(this.folder, 'appservice.yaml');
     if (fs.existsSync(this.registration)) return;
-    execFileSync(this.binary, ['appservice', 'generate', '--server-name', serverName, '--url', this.url, '--out', this.registration]);
+    const tokens = this.settings.tokens ? ['--tokens'] : [];
+    execFileSync(this.binary, ['appservice', 'generate', '--server-name', serverName, '--url', this.url, '--out', this.registration, ...tokens]);
   }
+
+  // Where clients connect.
+  get sfu() { return `ws://${this.settings.bind}:${this.settings.ports.http}/livekit/sfu`; }
 
   // What clients are told by the homeserver.
   get service() { return `${this.url}/livekit/jwt`; }

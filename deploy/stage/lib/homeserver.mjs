@@ -11,8 +11,11 @@ const write = (file, value) => fs.writeFileSync(file, JSON.stringify(value, null
 const UNLIMITED = { per_second: 1000, burst_count: 1000 };
 
 export class Homeserver {
-  // `serverName` is what user ids end with and where other servers look: a host and the federation port.
-  constructor({ name, folder, python, authority, serverName, bind, clientPort, federationPort, transport, appservices = [] }) {
+  // `serverName` is what user ids end with and where other servers look: a host and the federation port. `focus` is named
+  // where the homeserver passes requests for tokens on to it; its registration says so too.
+  constructor({
+    name, folder, python, authority, serverName, bind, clientPort, federationPort, transport, focus, appservices = [],
+  }) {
     Object.assign(this, { name, folder, python, serverName, url: `http://${bind}:${clientPort}` });
     fs.mkdirSync(folder, { recursive: true });
     this.log = path.join(folder, 'synapse.log');
@@ -63,8 +66,9 @@ export class Homeserver {
       rc_federation: { window_size: 1000, sleep_limit: 1000, sleep_delay: 0, reject_limit: 1000, concurrent: 50 },
       experimental_features: {
         msc3266_enabled: true, msc4143_enabled: true, msc4222_enabled: true, msc4306_enabled: true, msc4354_enabled: true,
+        ...(focus && { msc4512_enabled: true }),
       },
-      matrix_rtc: { transports: [{ type: 'livekit', livekit_service_url: transport }] },
+      matrix_rtc: { transports: [{ type: 'livekit', livekit_service_url: transport, ...(focus && { url: focus }) }] },
     });
     if (!fs.existsSync(path.join(folder, 'signing.key'))) {
       execFileSync(python, ['-m', 'synapse._scripts.generate_signing_key', '-o', path.join(folder, 'signing.key')]);

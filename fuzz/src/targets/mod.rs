@@ -17,3 +17,4 @@ pub mod token;
 pub mod token_request;
 pub mod transaction;
 pub mod transport;
+pub mod vouched_request;

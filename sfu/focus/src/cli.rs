@@ -123,6 +123,9 @@ struct Generate {
     /// The file to write; one that exists is left alone
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Have the homeserver pass requests for tokens on to this focus too (MSC4195), for matrix.appservice.tokens = true
+    #[arg(long)]
+    tokens: bool,
 }
 
 #[derive(Args)]
@@ -188,14 +191,23 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-fn generate_registration(Generate { server_name, url, out }: &Generate) -> anyhow::Result<()> {
+fn generate_registration(Generate { server_name, url, out, tokens }: &Generate) -> anyhow::Result<()> {
     let server = ServerName::parse(server_name).context("the server's name was checked")?;
     let registration = Registration::new(&server, url, [random_token(), random_token()]);
+    let registration = if *tokens { registration.with_tokens() } else { registration };
+    let (for_homeserver, for_weir) = match tokens {
+        true => (
+            "\n  experimental_features: { msc4512_enabled: true }  # beside what stands there\n  # and matrix_rtc.transports \
+             with \"url\": matrix.url of weir, beside livekit_service_url",
+            "\n  tokens = true",
+        ),
+        false => ("", ""),
+    };
     registration.write(out).with_context(|| format!("{} cannot be written", out.display()))?;
     say(&format!(
         "{file} is written. It holds secrets: let only the homeserver and weir read it.\n\nSynapse, homeserver.yaml:\n  \
-         app_service_config_files: [\"{file}\"]\nWeir:\n  [matrix]\n  homeserver_url = \"http://127.0.0.1:8008\"  # its \
-         client-server API\n  [matrix.appservice]\n  registration = \"{file}\"\n\nThen restart weir, and after it the \
+         app_service_config_files: [\"{file}\"]{for_homeserver}\nWeir:\n  [matrix]\n  homeserver_url = \"http://127.0.0.1:8008\"  # its \
+         client-server API\n  [matrix.appservice]\n  registration = \"{file}\"{for_weir}\n\nThen restart weir, and after it the \
          homeserver.\n",
         file = out.display()
     ));

@@ -32,13 +32,15 @@ struct Homeserver {
     /// Whom the focus is told that a token is of.
     vouched: &'static str,
     is_shown_to_pages: bool,
+    /// Whether it passes requests for tokens on: it answers itself here.
+    has_tokens: bool,
 }
 
 impl Homeserver {
     fn of(service: &str) -> Self {
         let transports =
             format!(r#"{{"rtc_transports":[{{"type":"livekit","livekit_service_url":"{service}"}}]}}"#);
-        Self { transports, vouched: USER, is_shown_to_pages: true }
+        Self { transports, vouched: USER, is_shown_to_pages: true, has_tokens: false }
     }
 
     fn answer(&self, body: &str) -> axum::response::Response {
@@ -75,6 +77,15 @@ impl Homeserver {
             .route("/_matrix/client/v3/user/{user}/openid/request_token", post(says(open_id.to_owned())))
             .route("/_matrix/federation/v1/openid/userinfo", get(says(vouched)))
             .route("/broken/healthz", get(says(String::new())));
+        // {"sub":"d","video":{"room":"r"}}
+        let jwt = r#"{"jwt":"e30.eyJzdWIiOiJkIiwidmlkZW8iOnsicm9vbSI6InIifX0.x"}"#;
+        let router = match this.has_tokens {
+            true => router.route(
+                "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token",
+                post(says(jwt.to_owned())),
+            ),
+            false => router,
+        };
         let address: SocketAddr = format!("{}:8008", own_address()).parse().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -188,6 +199,19 @@ fn what_is_no_homeserver_is_named() {
 fn a_homeserver_that_announces_nothing_is_named() {
     let nothing = with(|homeserver| homeserver.transports = "{\"rtc_transports\":[]}".to_owned(), right, "");
     fails_at("transports", "matrix_rtc.transports", nothing);
+}
+
+#[test]
+fn a_homeserver_that_announces_the_focus_itself_must_pass_requests_for_tokens_on() {
+    let announces = |homeserver: &mut Homeserver, has_tokens: bool| {
+        homeserver.has_tokens = has_tokens;
+        let url = r#""type":"livekit","url":"ws://x/livekit/sfu""#;
+        homeserver.transports = homeserver.transports.replace(r#""type":"livekit""#, url);
+    };
+    let (said, status) = with(|homeserver| announces(homeserver, true), right, "");
+    assert!(status == 0 && said.contains("also through the homeserver"), "{said}");
+    let not = with(|homeserver| announces(homeserver, false), right, "");
+    fails_at("token", "generate --tokens", not);
 }
 
 #[test]

@@ -141,6 +141,31 @@ fn a_wrong_configuration_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn what_the_registration_and_the_configuration_say_of_tokens_must_agree() {
+    for (flag, key) in [(Some("--tokens"), false), (None, true)] {
+        let registration = File::new("");
+        let path = registration.0.to_str().unwrap();
+        std::fs::remove_file(path).unwrap(); // one that exists is left alone
+        let mut generate = vec!["appservice", "generate", "--server-name", "lab.example", "--out", path];
+        generate.extend(flag);
+        let generated = weir(&generate);
+        let advice = String::from_utf8(generated.stdout).unwrap();
+        assert!(generated.status.success() && advice.contains("tokens = true") == flag.is_some(), "{advice}");
+        assert_eq!(advice.contains("msc4512_enabled"), flag.is_some(), "{advice}");
+        let file = File::new(&format!(
+            "keys.main = \"{SECRET}\"\nadmin.bind = \"127.0.0.1:0\"\nhttp.bind = \"127.0.0.1:0\"\n[matrix]\nserver_name = \"lab.example\"\n\
+             url = \"ws://x\"\nhomeserver_url = \"http://127.0.0.1:1\"\nstate_directory = \"\"\n[matrix.appservice]\n\
+             registration = \"{path}\"\ntokens = {key}\n"
+        ));
+        let refused = weir(&["run", "--config", file.0.to_str().unwrap()]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(78), "{said}");
+        let named = format!("matrix.appservice.tokens = {key}: by {path}");
+        assert!(said.contains(&named) && said.contains("restart the homeserver"), "{said}");
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_whoever_has_it() {
     let first = Running::start("");
     let address = &first.address;

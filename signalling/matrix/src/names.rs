@@ -35,6 +35,11 @@ pub fn identity(user: &UserId, device_id: &str, member_id: &str) -> String {
     hash(&[user.as_str(), device_id, member_id])
 }
 
+/// The identity of somebody who joined with a member id, and whose homeserver says nothing of devices.
+pub fn member_identity(user: &UserId, member_id: &str) -> String {
+    hash(&[user.as_str(), member_id])
+}
+
 /// The identity that is expected of members who announce themselves by a state event: it is not hashed.
 pub fn plain_identity(user: &UserId, device_id: &str) -> String {
     format!("{user}:{device_id}")

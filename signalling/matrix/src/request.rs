@@ -1,9 +1,13 @@
 //! What clients ask the authorisation service, read with patience: newer clients send keys that we do not know, and
 //! older ones leave out keys that we do. What we need is checked whole before anybody is asked anything.
 
+mod vouched;
+
 use serde_json::{Map, Value};
 
 use crate::names::{self, ServerName, UserId};
+
+pub use vouched::{Caller, VouchedEndpoint, VouchedRequest};
 
 /// The longest body that is read. The largest honest ones have a kilobyte.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -49,6 +53,8 @@ pub enum Member {
     Plain { device_id: String },
     /// By a hash of user, device and the id of this one stay.
     Hashed { id: String, claimed_user_id: UserId, claimed_device_id: String },
+    /// By a hash of user and the id of this one stay, as those are who ask through their homeserver.
+    ById { id: String },
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub enum BadRequest {
     Key(&'static str),
     #[error("delay_id and delay_timeout belong together")]
     HalfLeave,
+    #[error("user_id is not of the server that asks")]
+    ForeignUser,
 }
 
 impl Member {
@@ -75,6 +83,7 @@ impl Member {
         match self {
             Self::Plain { device_id } => names::plain_identity(user, device_id),
             Self::Hashed { id, claimed_device_id, .. } => names::identity(user, claimed_device_id, id),
+            Self::ById { id } => names::member_identity(user, id),
         }
     }
 
@@ -82,7 +91,7 @@ impl Member {
     /// by user and device.
     pub fn identities(&self, user: &UserId) -> Vec<String> {
         match self {
-            Self::Plain { .. } => vec![self.identity(user)],
+            Self::Plain { .. } | Self::ById { .. } => vec![self.identity(user)],
             Self::Hashed { claimed_device_id, .. } => {
                 vec![self.identity(user), names::plain_identity(user, claimed_device_id)]
             }
@@ -92,7 +101,7 @@ impl Member {
     /// Who the client says to be, which the homeserver has yet to confirm.
     pub fn claimed(&self) -> Option<&UserId> {
         match self {
-            Self::Plain { .. } => None,
+            Self::Plain { .. } | Self::ById { .. } => None,
             Self::Hashed { claimed_user_id, .. } => Some(claimed_user_id),
         }
     }

@@ -58,6 +58,19 @@ fn check_rooms(matrix: &Matrix) -> Result<(), ConfigError> {
         let remedy = "write where its client-server API is: homeserver_url = \"http://127.0.0.1:8008\"";
         return wrong("matrix.homeserver_url", "(none)", problem, remedy);
     }
+    if matrix.appservice.tokens && matrix.appservice.registration.is_none() {
+        let problem = "the homeserver passes requests on to its application services only";
+        let remedy = "write a registration with `weir appservice generate --tokens` and name it: \
+                      registration = \"/etc/weir/appservice.yaml\"";
+        return wrong("matrix.appservice.tokens", true, problem, remedy);
+    }
+    if matrix.appservice.tokens && !matrix.leaves.delegation {
+        let problem =
+            "clients take it that whoever serves tokens so keeps their leaves alive, and would do so no more";
+        let remedy = "set matrix.leaves.delegation = true, or matrix.appservice.tokens = false with a registration \
+                      that was written without --tokens";
+        return wrong("matrix.leaves.delegation", false, problem, remedy);
+    }
     if matrix.membership == Membership::Require && matrix.appservice.registration.is_none() {
         let problem = "the focus sees no Matrix room, so nobody could join";
         let remedy =

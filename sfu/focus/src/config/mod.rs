@@ -119,6 +119,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_by_key_value_and_remedy() {
+        const AS: &str = "homeserver_url = \"http://x\"\nappservice.registration = \"x\"\n";
         let cases = [
             (format!("{KEYS}[media]\nudp_prt = 5"), "media.udp_prt", "udp_port"),
             (format!("{KEYS}[media]\nudp_port = 70000"), "media.udp_port", "70000"),
@@ -158,6 +159,13 @@ mod tests {
             (matrix("membership = \"members\""), "matrix.membership", "when-visible"),
             (matrix("membership = \"require\""), "matrix.membership = require", "weir appservice generate"),
             (matrix("appservice.registration = \"x\""), "matrix.homeserver_url", "http://127.0.0.1:8008"),
+            (matrix("appservice.tokens = true"), "matrix.appservice.tokens = true", "generate --tokens"),
+            (
+                matrix(&format!("{AS}appservice.tokens = true\nleaves.delegation = false")),
+                "matrix.leaves.delegation = false",
+                "matrix.appservice.tokens = false",
+            ),
+            (matrix("appservice.tokens = 1"), "matrix.appservice.tokens", "true or false"),
             (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
             (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
             (

@@ -138,6 +138,7 @@ pub enum Membership {
 #[serde(default, deny_unknown_fields)]
 pub struct Appservice {
     pub registration: Option<PathBuf>,
+    pub tokens: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -290,7 +291,10 @@ impl Config {
             key_file: Some("keys.toml".into()),
             matrix: Matrix {
                 homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
-                appservice: Appservice { registration: Some("appservice.yaml".into()) },
+                appservice: Appservice {
+                    registration: Some("appservice.yaml".into()),
+                    ..Appservice::default()
+                },
                 openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
                 ..Matrix::default()
             },

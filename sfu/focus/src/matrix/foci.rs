@@ -54,6 +54,10 @@ impl Foci for ThisFocus {
     fn focus_for<'a>(&'a self, admission: &'a Admission) -> BoxFuture<'a, Result<FocusAnswer, Refusal>> {
         Box::pin(std::future::ready(self.answer(admission)))
     }
+
+    fn is_at(&self, url: &str) -> bool {
+        url.trim_end_matches('/') == self.url.trim_end_matches('/')
+    }
 }
 
 /// No name and no metadata: clients take those from the Matrix room, and a hashed identity says nothing of who it is.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rand::Rng;
 use weir_livekit::supervision::{Bearer, LeaveReason, Observer, ParticipantEvent};
 use weir_matrix::appservice::Registration;
-use weir_matrix::leaves::{Delegations, GuardedWeb, Locator, Presence, Web};
+use weir_matrix::leaves::{Credential, Delegations, GuardedWeb, Locator, Presence, Web};
 use weir_matrix::openid::OpenId;
 use weir_matrix::store::Store;
 
@@ -33,8 +33,13 @@ pub async fn start(
 }
 
 /// An application service may act for the users of its namespace, and ours has all of the homeserver's.
-fn credentials(matrix: &Matrix, registration: Option<&Registration>) -> HashMap<String, String> {
-    let own = |registration: &Registration| (matrix.server_name.clone(), registration.as_token.clone());
+fn credentials(matrix: &Matrix, registration: Option<&Registration>) -> HashMap<String, Credential> {
+    let own = |registration: &Registration| {
+        // Whoever passes requests on to us knows us.
+        let is_shown_unasked = matrix.appservice.tokens;
+        let credential = Credential { token: registration.as_token.as_str().into(), is_shown_unasked };
+        (matrix.server_name.clone(), credential)
+    };
     registration.map(own).into_iter().collect()
 }
 
@@ -92,10 +97,13 @@ mod tests {
         let server = ServerName::parse("lab.example").unwrap();
         let registration =
             Registration::new(&server, "http://127.0.0.1:1", ["as".to_owned(), "hs".to_owned()]);
-        assert_eq!(
-            credentials(&matrix, Some(&registration)),
-            [("lab.example".to_owned(), "as".to_owned())].into()
-        );
+        for tokens in [false, true] {
+            let mut matrix = matrix.clone();
+            matrix.appservice.tokens = tokens;
+            let credentials = credentials(&matrix, Some(&registration));
+            let own = &credentials["lab.example"];
+            assert_eq!((credentials.len(), &*own.token, own.is_shown_unasked), (1, "as", tokens));
+        }
         assert!(credentials(&matrix, None).is_empty());
     }
 }

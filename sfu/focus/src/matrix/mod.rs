@@ -20,7 +20,7 @@ use weir_matrix::leaves::Delegations;
 use weir_matrix::names::ServerName;
 use weir_matrix::openid::{self, Dns, Home, OpenId, OpenIdConfig, Reach};
 use weir_matrix::policy::{ByRoom, ByServer, Servers};
-use weir_matrix::service::{Parts, Service};
+use weir_matrix::service::{Parts, Service, Through};
 use weir_matrix::store::{Store, StoreError};
 
 use crate::config::{Config, ConfigError, Matrix};
@@ -59,6 +59,7 @@ pub struct Foundation {
     openid: Arc<OpenId>,
     leaves: Option<Delegations>,
     rooms: Rooms,
+    through: Option<Through>,
 }
 
 /// Nothing if there is no Matrix.
@@ -73,7 +74,8 @@ pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::
     let registration = rooms::registration(matrix)?;
     let leaves = leaves::start(matrix, registration.as_ref(), &openid, &store, registry).await?;
     let rooms = Rooms::open(matrix, registration.as_ref(), &openid, &store).await?;
-    Ok(Some(Foundation { own, openid, leaves, rooms }))
+    let through = rooms.through(matrix, registration.as_ref());
+    Ok(Some(Foundation { own, openid, leaves, rooms, through }))
 }
 
 impl Foundation {
@@ -97,7 +99,7 @@ impl Foundation {
         server: &Arc<Server>,
         registry: &prometheus::Registry,
     ) -> anyhow::Result<Router> {
-        let Self { own, openid, leaves, rooms } = self;
+        let Self { own, openid, leaves, rooms, through } = self;
         let servers = ByServer {
             creators: servers(&matrix.creators, &own),
             publishers: servers(&matrix.publishers, &own),
@@ -111,7 +113,7 @@ impl Foundation {
         let validity = Duration::from_secs(matrix.token_seconds.into());
         let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
         let leaves = leaves.map(|leaves| Arc::new(leaves) as Arc<dyn weir_matrix::service::Leaves>);
-        let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves };
+        let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves, through };
         let service = Service::new(&matrix.prefix, parts, registry)?;
         Ok(rooms.start(server, service.in_front_of(server.router())))
     }

@@ -1,5 +1,6 @@
 //! Matrix rooms and the conferences of this focus: whoever is no longer in the one is out of the other.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use axum::Router;
 use tokio::sync::mpsc;
 use weir_livekit::Server;
 use weir_livekit::supervision::{Admission, Barred, Bearer, Gate, Observer, ParticipantEvent};
-use weir_matrix::appservice::{Homeserver, Registration, Transactions};
-use weir_matrix::names::shortened;
+use weir_matrix::appservice::{Homeserver, HsToken, Registration, Transactions};
+use weir_matrix::names::{ServerName, shortened};
 use weir_matrix::openid::OpenId;
 use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, RoomRule, Seat};
+use weir_matrix::service::Through;
 use weir_matrix::store::Store;
 
 use super::{not_a_url, wrong};
@@ -55,6 +57,13 @@ impl Rooms {
         Ok(Self { door, rule: rule(matrix), removed, transactions, homeserver })
     }
 
+    /// What it takes to serve what the homeserver passes on, if it does.
+    pub fn through(&self, matrix: &Matrix, registration: Option<&Registration>) -> Option<Through> {
+        let homeserver = self.homeserver.clone().filter(|_| matrix.appservice.tokens)?;
+        let own = ServerName::parse(&matrix.server_name)?;
+        Some(Through::new(own, HsToken::new(&registration?.hs_token), Arc::new(homeserver)))
+    }
+
     /// By whom conferences hear what was decided here.
     pub fn warden(&self) -> Arc<Warden> {
         Arc::new(Warden { door: Arc::clone(&self.door), rule: self.rule })
@@ -83,14 +92,29 @@ fn rule(matrix: &Matrix) -> RoomRule {
 
 /// The one that the configuration names.
 pub fn registration(matrix: &Matrix) -> Result<Option<Registration>, ConfigError> {
-    matrix.appservice.registration.as_deref().map(read_registration).transpose()
+    let tokens = matrix.appservice.tokens;
+    matrix.appservice.registration.as_deref().map(|path| read_registration(path, tokens)).transpose()
 }
 
-fn read_registration(path: &std::path::Path) -> Result<Registration, ConfigError> {
-    Registration::read(path).map_err(|error| {
+fn read_registration(path: &Path, tokens: bool) -> Result<Registration, ConfigError> {
+    let registration = Registration::read(path).map_err(|error| {
         let remedy = "name a file that `weir appservice generate` has written and that weir may read";
         wrong("matrix.appservice.registration", &path.display().to_string(), &error.to_string(), remedy)
-    })
+    })?;
+    let path = path.display();
+    let (problem, remedy) = match (tokens, registration.has_tokens()) {
+        (true, true) | (false, false) => return Ok(registration),
+        (true, false) => (
+            format!("by {path} the homeserver passes no requests for tokens on"),
+            "write another registration with `weir appservice generate --tokens` and restart the homeserver, or \
+             set it to false",
+        ),
+        (false, true) => (
+            format!("by {path} the homeserver passes requests for tokens on, and they would all fail"),
+            "set it to true, or write another registration without --tokens and restart the homeserver",
+        ),
+    };
+    Err(wrong("matrix.appservice.tokens", &tokens.to_string(), &problem, remedy))
 }
 
 fn homeserver(

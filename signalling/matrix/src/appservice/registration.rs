@@ -20,6 +20,11 @@ pub struct Registration {
     /// Homeservers may slow down application services as they do users. Ours asks when many join at once.
     pub rate_limited: bool,
     pub namespaces: Namespaces,
+    /// What the homeserver passes on of its own API, and where to (MSC4512): nothing, or requests for tokens.
+    #[serde(rename = "io.element.msc4512.proxy_prefix", default, skip_serializing_if = "Option::is_none")]
+    pub proxy_prefix: Option<String>,
+    #[serde(rename = "io.element.msc4512.proxy_url", default, skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +54,14 @@ pub enum RegistrationError {
     Weak(&'static str),
     #[error("its {0} has characters beside visible ones of ASCII: no header can carry it")]
     Unspeakable(&'static str),
+    #[error("what it has the homeserver pass on is not \"{TOKENS_PREFIX}\", with an address to pass it to")]
+    Prefix,
 }
 
 /// 128 bits in the sparsest of usual notations, hexadecimal.
 const MIN_TOKEN_BYTES: usize = 32;
+/// Below which requests for tokens are (MSC4195), in the homeserver's APIs for clients and for other homeservers.
+const TOKENS_PREFIX: &str = "rtc/livekit";
 /// Names the application service to its homeserver.
 const ID: &str = "weir";
 
@@ -70,7 +79,18 @@ impl Registration {
             sender_localpart: ID.to_owned(),
             rate_limited: false,
             namespaces: Namespaces { users, ..Namespaces::default() },
+            proxy_prefix: None,
+            proxy_url: None,
         }
+    }
+
+    /// Has the homeserver pass on requests for tokens as well.
+    pub fn with_tokens(self) -> Self {
+        Self { proxy_prefix: Some(TOKENS_PREFIX.to_owned()), proxy_url: Some(self.url.clone()), ..self }
+    }
+
+    pub fn has_tokens(&self) -> bool {
+        self.proxy_prefix.is_some()
     }
 
     pub fn read(path: &Path) -> Result<Self, RegistrationError> {
@@ -83,7 +103,12 @@ impl Registration {
                 return Err(RegistrationError::Unspeakable(name));
             }
         }
-        Ok(registration)
+        let is_ours = |prefix: &str| prefix.trim_end_matches('/') == TOKENS_PREFIX;
+        match (&registration.proxy_prefix, &registration.proxy_url) {
+            (None, None) => Ok(registration),
+            (Some(prefix), Some(_)) if is_ours(prefix) => Ok(registration),
+            _ => Err(RegistrationError::Prefix),
+        }
     }
 
     /// Writes a new file that only its owner can read. One that is there already is left alone: the homeserver may know
@@ -147,6 +172,32 @@ mod tests {
         assert_eq!(registration.url, "http://127.0.0.1:7880");
         let text = format!("{registration:?}");
         assert!(!text.contains("aaa") && !text.contains("bbb"), "{text}");
+    }
+
+    #[test]
+    fn requests_for_tokens_are_passed_on_if_it_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = |name: &str, registration: Registration| {
+            let path = directory.path().join(name);
+            registration.write(&path).unwrap();
+            (std::fs::read_to_string(&path).unwrap(), Registration::read(&path))
+        };
+        let (text, plain) = read("plain", registration());
+        // A homeserver that finds the key answers for everything below it, null or not.
+        assert!(!plain.unwrap().has_tokens() && !text.contains("msc4512"), "{text}");
+        let (text, tokens) = read("tokens", registration().with_tokens());
+        assert!(tokens.unwrap().has_tokens());
+        assert!(text.contains("\"io.element.msc4512.proxy_prefix\": \"rtc/livekit\""), "{text}");
+        assert!(text.contains("\"io.element.msc4512.proxy_url\": \"http://127.0.0.1:7880\""), "{text}");
+        for (name, prefix, url) in [
+            ("other", Some("rtc"), Some("http://x")),
+            ("half", Some("rtc/livekit"), None),
+            ("url", None, Some("x")),
+        ] {
+            let (proxy_prefix, proxy_url) = (prefix.map(str::to_owned), url.map(str::to_owned));
+            let (_, wrong) = read(name, Registration { proxy_prefix, proxy_url, ..registration() });
+            assert!(matches!(wrong, Err(RegistrationError::Prefix)), "{name}");
+        }
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::digest;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Limited};
 use rusqlite::params;
 use tokio::sync::Mutex;
 
+use super::hs_token::{HsToken, Shown};
 use super::news::{self, Malformed};
 use crate::names::is_sound;
 use crate::rooms::{Door, Note, RoomUpdate};
@@ -39,7 +40,7 @@ pub const TABLES: Tables = Tables {
 /// The endpoints that the homeserver calls.
 pub struct Transactions {
     door: Arc<Door>,
-    hs_token: digest::Digest,
+    hs_token: HsToken,
     /// What [`mark`]s them. Locked as long as a transaction is taken: they have an order.
     done: Mutex<VecDeque<String>>,
 }
@@ -70,7 +71,7 @@ impl Transactions {
             rows.collect::<rusqlite::Result<VecDeque<String>>>()
         };
         let done = Mutex::new(store.run(load).await?);
-        Ok(Arc::new(Self { door, hs_token: hashed(hs_token), done }))
+        Ok(Arc::new(Self { door, hs_token: HsToken::new(hs_token), done }))
     }
 
     /// Serves our endpoints, wherever a deployment puts them, and leaves other paths to `inner`.
@@ -90,7 +91,7 @@ impl Transactions {
 
     async fn answer(&self, request: Request) -> Result<(), Refusal> {
         // Nothing is said to strangers, not even what exists.
-        if !self.is_homeserver(request.headers()) {
+        if self.hs_token.shown(request.headers()) != Shown::Right {
             return Err(Refusal(StatusCode::FORBIDDEN, "M_FORBIDDEN", "this is not the hs_token"));
         }
         match endpoint(request.uri().path(), request.method())? {
@@ -100,16 +101,6 @@ impl Transactions {
                 Err(Refusal(StatusCode::NOT_FOUND, "M_NOT_FOUND", "the focus makes up no users and no rooms"))
             }
         }
-    }
-
-    fn is_homeserver(&self, headers: &HeaderMap) -> bool {
-        let token =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        // Hashes have one length, so that a comparison tells nothing of the token's either.
-        token.is_some_and(|token| {
-            let presented = digest::digest(&digest::SHA256, token);
-            constant_time::verify_slices_are_equal(presented.as_ref(), self.hs_token.as_ref()).is_ok()
-        })
     }
 
     async fn take(&self, id: String, body: Body) -> Result<(), Refusal> {
@@ -165,10 +156,6 @@ fn mark(id: &str, updates: &[RoomUpdate]) -> String {
         hash.update(&serde_json::to_vec(&news).expect("strings and numbers are always JSON"));
     }
     format!("{id} {}", STANDARD_NO_PAD.encode(hash.finish()))
-}
-
-fn hashed(token: &str) -> digest::Digest {
-    digest::digest(&digest::SHA256, token.as_bytes())
 }
 
 fn endpoint(path: &str, method: &Method) -> Result<Endpoint, Refusal> {

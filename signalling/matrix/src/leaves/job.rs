@@ -33,8 +33,19 @@ pub struct Delegation {
     pub timeout: Duration,
     /// The address of the client-server API, without a slash at the end.
     pub homeserver: Arc<str>,
-    /// Whether we can call as this user, should the homeserver want to know who asks.
-    pub may_authenticate: bool,
+    pub authentication: Authentication,
+}
+
+/// Whether a homeserver is told in whose name its delayed event is managed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// We have nothing to show there.
+    #[default]
+    Never,
+    /// Once it wants to know.
+    OnDemand,
+    /// From the first call on.
+    Always,
 }
 
 impl fmt::Debug for Delegation {

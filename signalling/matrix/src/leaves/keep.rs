@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use rusqlite::{Row, Transaction, params};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Delegation, JobId};
+use super::{Authentication, Delegation, JobId};
 use crate::store::{Store, StoreError, Tables};
 
 pub const TABLES: Tables = Tables {
@@ -160,7 +160,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Kept> {
         delay_id: row.get(4)?,
         timeout: Duration::from_millis(row.get(5)?),
         homeserver: homeserver.into(),
-        may_authenticate: false, // whoever starts says so anew
+        authentication: Authentication::Never, // whoever starts says so anew
     };
     Ok(Kept { id: JobId(row.get(0)?), delegation, is_leaving: row.get(7)? })
 }

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use api::{Action, Answer, Dialect, Failure, Form};
 use indexmap::IndexSet;
-pub use job::{Delegation, Participant, Stage};
+pub use job::{Authentication, Delegation, Participant, Stage};
 use job::{Job, Next};
 pub use keep::TABLES;
 use limits::{Census, check};
@@ -42,7 +42,7 @@ use line::Line;
 pub use locate::{Allowing, Locator, Reply, Replying, Request, Web};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-pub use run::{Delegate, DelegateError, Delegations, Presence, StartError, Until};
+pub use run::{Credential, Delegate, DelegateError, Delegations, Presence, StartError, Until};
 pub use web::GuardedWeb;
 
 /// A client that nobody has seen by then will not come. Slow joins take some ten seconds; with the homeserver's own
@@ -447,8 +447,12 @@ impl Leaves {
         job.is_changed = false;
         let delegation = &job.delegation;
         let dialect = self.lines.get(&delegation.homeserver).map(|line| line.dialect).unwrap_or_default();
-        let dialect =
-            Dialect { is_authenticated: dialect.is_authenticated && delegation.may_authenticate, ..dialect };
+        let is_authenticated = match delegation.authentication {
+            Authentication::Never => false,
+            Authentication::OnDemand => dialect.is_authenticated,
+            Authentication::Always => true,
+        };
+        let dialect = Dialect { is_authenticated, ..dialect };
         let (homeserver, action) = (Arc::clone(&delegation.homeserver), job.stage.action());
         let rest = job.expires.saturating_duration_since(now);
         self.outputs.push_back(Output::Call(Call {
@@ -490,7 +494,8 @@ impl Leaves {
     /// The homeserver speaks another form of the interface, or wants to know who asks.
     fn try_another(&mut self, now: Instant, call: &InFlight, answer: &Answer) {
         let Some(job) = self.jobs.get_mut(&call.job) else { return };
-        let next = call.dialect.next(*answer == Answer::Unauthorised, job.delegation.may_authenticate);
+        let may_authenticate = job.delegation.authentication != Authentication::Never;
+        let next = call.dialect.next(*answer == Answer::Unauthorised, may_authenticate);
         job.dialects_tried += 1;
         match next.filter(|_| job.dialects_tried <= Dialect::COUNT) {
             Some(next) => {

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use super::keep::{self, Ledger};
 use super::metrics::Metrics;
 use super::{
-    Answer, Call, Delegation, Failure, JobId, Leaves, Limits, Locator, Outcome, Output, Participant, Refusal,
-    Request, Verdict, Web,
+    Answer, Authentication, Call, Delegation, Failure, JobId, Leaves, Limits, Locator, Outcome, Output,
+    Participant, Refusal, Request, Verdict, Web,
 };
 use crate::store::{Store, StoreError};
 use crate::uri::encoded;
@@ -62,6 +62,14 @@ pub enum DelegateError {
     Closed,
 }
 
+/// What lets us act for a server's users there.
+#[derive(Clone)]
+pub struct Credential {
+    pub token: Arc<str>,
+    /// Whether it is shown before the homeserver wants to see it.
+    pub is_shown_unasked: bool,
+}
+
 /// What became of somebody in a conference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
@@ -92,7 +100,7 @@ pub struct Delegations {
     inbox: Arc<Inbox>,
     ledger: Arc<Ledger>,
     locator: Arc<Locator>,
-    credentials: Arc<HashMap<String, Arc<str>>>,
+    credentials: Arc<HashMap<String, Credential>>,
 }
 
 impl Delegations {
@@ -102,14 +110,12 @@ impl Delegations {
         store: Store,
         web: Arc<dyn Web>,
         locator: Locator,
-        credentials: HashMap<String, String>,
+        credentials: HashMap<String, Credential>,
         registry: &Registry,
         seed: u64,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new(registry)?;
         let kept = keep::load(&store).await?;
-        let credentials: HashMap<String, Arc<str>> =
-            credentials.into_iter().map(|(server, token)| (server, Arc::from(token))).collect();
         let (commands, queue) = mpsc::channel(QUEUE);
         let handle = Self {
             commands,
@@ -124,9 +130,7 @@ impl Delegations {
         let mut leaves = Leaves::new(Limits::default(), seed);
         for mut job in kept {
             let Delegation { homeserver, .. } = &job.delegation;
-            job.delegation.may_authenticate =
-                credential(&handle.credentials, &handle.locator, job.delegation.origin(), homeserver)
-                    .is_some();
+            job.delegation.authentication = handle.authentication(job.delegation.origin(), homeserver);
             leaves.restore(now(), job.id, job.delegation, job.is_leaving);
         }
         tokio::spawn(keep::write(Arc::clone(&handle.ledger), store));
@@ -154,7 +158,7 @@ impl Delegations {
         let homeserver = self.locator.locate(now(), server, asked.cs_api_url.as_deref()).await;
         let homeserver = homeserver.ok_or(DelegateError::Nowhere)?;
         let delegation = Delegation {
-            may_authenticate: credential(&self.credentials, &self.locator, server, &homeserver).is_some(),
+            authentication: self.authentication(server, &homeserver),
             homeserver,
             user: asked.user,
             conference: asked.conference,
@@ -179,6 +183,14 @@ impl Delegations {
             };
         }
         Ok(())
+    }
+
+    fn authentication(&self, server: &str, homeserver: &str) -> Authentication {
+        match credential(&self.credentials, &self.locator, server, homeserver) {
+            None => Authentication::Never,
+            Some(Credential { is_shown_unasked: false, .. }) => Authentication::OnDemand,
+            Some(Credential { is_shown_unasked: true, .. }) => Authentication::Always,
+        }
     }
 
     /// Returns at once: rooms wait for it.
@@ -207,13 +219,13 @@ fn now() -> Instant {
 
 /// The token for a server's users, for this address. Whoever holds it is all of them, and a client may have named the
 /// address: only the operator's own is trusted with it.
-fn credential(
-    credentials: &HashMap<String, Arc<str>>,
+fn credential<'a>(
+    credentials: &'a HashMap<String, Credential>,
     locator: &Locator,
     server: &str,
     homeserver: &str,
-) -> Option<Arc<str>> {
-    credentials.get(server).filter(|_| locator.trusts(server, homeserver)).cloned()
+) -> Option<&'a Credential> {
+    credentials.get(server).filter(|_| locator.trusts(server, homeserver))
 }
 
 /// What the task has of the handle, without keeping its own queue open.
@@ -221,7 +233,7 @@ struct Shared {
     inbox: Arc<Inbox>,
     ledger: Arc<Ledger>,
     locator: Arc<Locator>,
-    credentials: Arc<HashMap<String, Arc<str>>>,
+    credentials: Arc<HashMap<String, Credential>>,
 }
 
 struct Task {
@@ -308,7 +320,8 @@ impl Task {
         let server = call.user.split_once(':').map_or("", |(_, server)| server);
         let Shared { credentials, locator, .. } = &self.handle;
         let token = credential(credentials, locator, server, &call.homeserver)
-            .filter(|_| call.dialect.is_authenticated);
+            .filter(|_| call.dialect.is_authenticated)
+            .map(|credential| Arc::clone(&credential.token));
         let (mut path, body) = call.dialect.request(&call.delay_id, call.action);
         if token.is_some() {
             path.push_str("?user_id=");
@@ -407,8 +420,13 @@ mod tests {
     ) -> (Delegations, Asked, Registry) {
         let (asked, seen) = mpsc::unbounded_channel();
         let web: Arc<dyn Web> = Arc::new(Homeserver { asked, is_strict });
+        // One that is shown unasked begins so.
+        let credential = |token: &str| Credential {
+            token: Arc::from(token),
+            is_shown_unasked: token.starts_with("unasked"),
+        };
         let credentials =
-            token.map(|token| ("lab.example".to_owned(), token.to_owned())).into_iter().collect();
+            token.map(|token| ("lab.example".to_owned(), credential(token))).into_iter().collect();
         let locator = Locator::new(Arc::clone(&web), known);
         let registry = Registry::new();
         let started = Delegations::start(store.clone(), web, locator, credentials, &registry, 1).await;
@@ -465,6 +483,18 @@ mod tests {
         let (delegations, _seen, _) = start(&Store::in_memory().unwrap(), true, None).await;
         let error = delegations.delegate(ask("syd_1"), Until::Judged).await.unwrap_err();
         assert!(matches!(error, DelegateError::Unsupported), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_shown_unasked_is_shown_from_the_first_call_on_also_after_a_restart() {
+        let store = Store::in_memory().unwrap();
+        for _ in 0..2 {
+            let (delegations, mut seen, _) = start(&store, false, Some("unasked secret")).await;
+            delegations.delegate(ask("syd_1"), Until::Judged).await.unwrap();
+            let (url, token) = seen.recv().await.unwrap();
+            assert_eq!(url, format!("{PATH}/restart?user_id=%40dana%3Alab.example"));
+            assert_eq!(token.as_deref(), Some("unasked secret"));
+        }
     }
 
     #[tokio::test]

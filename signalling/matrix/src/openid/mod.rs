@@ -25,7 +25,8 @@ use crate::names::{ServerName, UserId};
 use crate::uri::{Place, encoded};
 use cache::Vouched;
 pub(crate) use http::{Answer, Guard, Http, Target};
-use limits::{Limits, Places};
+pub(crate) use limits::Limits;
+use limits::Places;
 use route::Routes;
 
 pub use address::Reach;

@@ -510,7 +510,11 @@ mod tests {
         assert_eq!(door.admit(&holder("eve"), later, RoomRule::WhenVisible).await, Err(Barred::Void));
         assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
         homeserver.is_down.store(true, Ordering::SeqCst);
-        assert_eq!(door.admit(&holder("dana"), later, RoomRule::WhenVisible).await, Ok(()), "what is known need not be asked");
+        assert_eq!(
+            door.admit(&holder("dana"), later, RoomRule::WhenVisible).await,
+            Ok(()),
+            "what is known need not be asked"
+        );
         let other = Holder { room_id: "!s".to_owned(), ..holder("dana") };
         assert_eq!(door.admit(&other, later, RoomRule::WhenVisible).await, Err(Barred::Unknown));
     }
@@ -525,7 +529,11 @@ mod tests {
             assert_eq!(door.presence("!hidden", &user("dana")).await, Ok(Presence::NotJoined));
             assert_eq!(door.presence("!hidden", &user("eve")).await, Ok(Presence::NotVisible));
             let holder = Holder { room_id: "!hidden".to_owned(), ..holder("dana") };
-            assert_eq!(door.admit(&holder, unix_ms() + 60_000, RoomRule::WhenVisible).await, Err(Barred::Void), "a new token");
+            assert_eq!(
+                door.admit(&holder, unix_ms() + 60_000, RoomRule::WhenVisible).await,
+                Err(Barred::Void),
+                "a new token"
+            );
         }
     }
 
@@ -539,11 +547,9 @@ mod tests {
         homeserver.is_left.store(true, Ordering::SeqCst);
         door.take(vec![gone("dana")], None).await.unwrap();
         assert_eq!(door.presence("!r", &foreign()).await, Ok(Presence::NotVisible));
-        for (rule, verdict) in [
-            (RoomRule::Require, Err(Barred::Void)),
-            (RoomRule::WhenVisible, Ok(())),
-            (RoomRule::Off, Ok(())),
-        ] {
+        for (rule, verdict) in
+            [(RoomRule::Require, Err(Barred::Void)), (RoomRule::WhenVisible, Ok(())), (RoomRule::Off, Ok(()))]
+        {
             assert_eq!(door.admit(&holder, later, rule).await, verdict, "{rule:?}");
         }
     }

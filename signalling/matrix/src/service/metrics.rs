@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
-use super::Refusal;
+use super::{Asked, Refusal};
 use crate::names::UserId;
 use crate::openid::{HttpError, OpenIdError};
-use crate::request::Endpoint;
+use crate::request::{Endpoint, VouchedEndpoint};
 
 pub(super) struct Metrics {
     requests: IntCounterVec,
@@ -24,7 +24,8 @@ impl Metrics {
         let requests = IntCounterVec::new(
             Opts::new(
                 "weir_token_requests_total",
-                "Requests to the authorisation service, by endpoint and outcome.",
+                "Requests to the authorisation service, by endpoint and outcome. Endpoints beginning with client_ and \
+                 federation_ are those that the homeserver passes on.",
             ),
             &["endpoint", "outcome"],
         )?;
@@ -58,11 +59,14 @@ impl Metrics {
         })
     }
 
-    pub fn answered<T>(&self, endpoint: Endpoint, answer: &Result<T, Refusal>, took: Duration) {
+    pub fn answered<T>(&self, endpoint: Asked, answer: &Result<T, Refusal>, took: Duration) {
         let endpoint = match endpoint {
-            Endpoint::SfuGet => "sfu_get",
-            Endpoint::GetToken => "get_token",
-            Endpoint::DelegateDelayedLeave => "delegate_delayed_leave",
+            Asked::Here(Endpoint::SfuGet) => "sfu_get",
+            Asked::Here(Endpoint::GetToken) => "get_token",
+            Asked::Here(Endpoint::DelegateDelayedLeave) => "delegate_delayed_leave",
+            Asked::Through(VouchedEndpoint::GetToken) => "client_get_token",
+            Asked::Through(VouchedEndpoint::DelegateDelayedLeave) => "client_delegate_delayed_leave",
+            Asked::Through(VouchedEndpoint::FederationGetToken) => "federation_get_token",
         };
         let outcome = answer.as_ref().map_or_else(|refusal| refusal.name(), |_| "granted");
         self.requests.with_label_values(&[endpoint, outcome]).inc();

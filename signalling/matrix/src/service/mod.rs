@@ -1,10 +1,12 @@
 //! The authorisation service: a client proves who it is, and gets the address of a focus and a token for it.
 //!
 //! The order is the defence. A body is judged by itself first; only then is the homeserver that it names asked; only
-//! then is the policy asked what that person may do; and only then does a focus make the token.
+//! then is the policy asked what that person may do; and only then does a focus make the token. What the homeserver
+//! beside this focus passes on needs no look-up: `vouched` serves it.
 
 mod metrics;
 mod refusal;
+mod vouched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +21,14 @@ use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Limited};
 use serde_json::json;
 
-use crate::names;
+use crate::names::{self, UserId};
 use crate::openid::OpenId;
 use crate::policy::{Asker, Grants, Policy};
-use crate::request::{Endpoint, MAX_BODY_BYTES, TokenRequest};
+use crate::request::{Endpoint, MAX_BODY_BYTES, Member, TokenRequest, VouchedEndpoint};
 use metrics::Metrics;
 
 pub use refusal::Refusal;
+pub use vouched::{DelayedEvent, OwnHomeserver, Relayed, Through, Unanswered};
 
 /// A body must be there within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +57,9 @@ pub struct FocusAnswer {
 /// A first answer is final to clients, so a slow answer is better than a refusal.
 pub trait Foci: Send + Sync + 'static {
     fn focus_for<'a>(&'a self, admission: &'a Admission) -> BoxFuture<'a, Result<FocusAnswer, Refusal>>;
+
+    /// Whether a client that names this address means one of them.
+    fn is_at(&self, url: &str) -> bool;
 }
 
 /// A leave that a client has scheduled at its homeserver, to be sent when the client is gone.
@@ -76,13 +82,14 @@ pub trait Leaves: Send + Sync + 'static {
 }
 
 /// What the service asks, in this order.
-#[derive(Clone)]
 pub struct Parts {
     pub openid: Arc<OpenId>,
     pub policy: Arc<dyn Policy>,
     pub foci: Arc<dyn Foci>,
     /// Without one `/delegate_delayed_leave` is not there, and clients keep their leaves alive themselves.
     pub leaves: Option<Arc<dyn Leaves>>,
+    /// Without it the homeserver passes nothing on, and the paths that it would pass on are not there.
+    pub through: Option<Through>,
 }
 
 /// See the module's description.
@@ -96,7 +103,14 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Health,
-    Token(Endpoint),
+    Asked(Asked),
+}
+
+/// Which endpoint, and by whom: clients, who say themselves who they are, or their homeservers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Here(Endpoint),
+    Through(VouchedEndpoint),
 }
 
 impl Service {
@@ -125,10 +139,13 @@ impl Service {
         }
         match rest[..] {
             ["healthz"] => Some(Path::Health),
-            ["sfu", "get"] => Some(Path::Token(Endpoint::SfuGet)),
-            ["get_token"] => Some(Path::Token(Endpoint::GetToken)),
-            ["delegate_delayed_leave"] => Some(Path::Token(Endpoint::DelegateDelayedLeave)),
-            _ => None,
+            ["sfu", "get"] => Some(Path::Asked(Asked::Here(Endpoint::SfuGet))),
+            ["get_token"] => Some(Path::Asked(Asked::Here(Endpoint::GetToken))),
+            ["delegate_delayed_leave"] => Some(Path::Asked(Asked::Here(Endpoint::DelegateDelayedLeave))),
+            _ => {
+                let endpoint = vouched::endpoint(&rest).filter(|_| self.parts.through.is_some());
+                endpoint.map(|endpoint| Path::Asked(Asked::Through(endpoint)))
+            }
         }
     }
 
@@ -171,10 +188,15 @@ impl Service {
         if endpoint == Endpoint::DelegateDelayedLeave {
             return Ok(json!({}));
         }
-        let FocusAnswer { url, jwt } = self.parts.foci.focus_for(&admission).await?;
-        let Admission { asker, conference, grants, .. } = &admission;
-        tracing::debug!(user = ?asker.user, %conference, ?grants, "a token was granted");
+        let FocusAnswer { url, jwt } = self.grant(&admission).await?;
         Ok(json!({ "url": url, "jwt": jwt }))
+    }
+
+    async fn grant(&self, admission: &Admission) -> Result<FocusAnswer, Refusal> {
+        let answer = self.parts.foci.focus_for(admission).await?;
+        let Admission { asker, conference, grants, .. } = admission;
+        tracing::debug!(user = ?asker.user, %conference, ?grants, "a token was granted");
+        Ok(answer)
     }
 
     async fn admit(&self, request: &TokenRequest) -> Result<Admission, Refusal> {
@@ -196,9 +218,20 @@ impl Service {
         if request.member.claimed().is_some_and(|claimed| *claimed != user) {
             return Err(Refusal::NotTheClaimed);
         }
-        let conference = names::conference(&request.room_id, &request.slot_id);
-        let identity = request.member.identity(&user);
-        let asker = Asker { user, room_id: request.room_id.clone(), slot_id: request.slot_id.clone() };
+        self.decide(user, &request.room_id, &request.slot_id, &request.member).await
+    }
+
+    /// What somebody may do whom their homeserver has vouched for.
+    async fn decide(
+        &self,
+        user: UserId,
+        room_id: &str,
+        slot_id: &str,
+        member: &Member,
+    ) -> Result<Admission, Refusal> {
+        let conference = names::conference(room_id, slot_id);
+        let identity = member.identity(&user);
+        let asker = Asker { user, room_id: room_id.to_owned(), slot_id: slot_id.to_owned() };
         match self.parts.policy.decide(&asker).await {
             Ok(grants) => Ok(Admission { asker, conference, identity, grants }),
             Err(denied) => {
@@ -219,29 +252,41 @@ async fn handle(State(service): State<Arc<Service>>, request: Request, next: Nex
         (None, _) => next.run(request).await,
         (Some(Path::Health), &Method::GET | &Method::HEAD) => "OK".into_response(),
         (Some(Path::Health), _) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
-        (Some(Path::Token(endpoint)), method) => {
-            let mut response = match *method {
-                Method::OPTIONS => StatusCode::OK.into_response(),
-                Method::POST => service.respond(endpoint, request.into_body()).await,
+        (Some(Path::Asked(asked)), method) => {
+            let mut response = match (asked, method) {
+                (Asked::Here(_), &Method::OPTIONS) => StatusCode::OK.into_response(),
+                (_, &Method::POST) => service.respond(asked, request).await,
                 _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
             };
-            allow_origins(response.headers_mut());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            // The homeserver does so itself for what it passes on.
+            if matches!(asked, Asked::Here(_)) {
+                allow_origins(headers);
+            }
             response
         }
     }
 }
 
 impl Service {
-    async fn respond(&self, endpoint: Endpoint, body: Body) -> Response {
+    async fn respond(&self, asked: Asked, request: Request) -> Response {
         let started = tokio::time::Instant::now();
-        let answer = self.answer(endpoint, body).await;
+        let answer = match (asked, &self.parts.through) {
+            (Asked::Here(endpoint), _) => self.answer(endpoint, request.into_body()).await,
+            (Asked::Through(endpoint), Some(through)) => {
+                self.answer_vouched(through, endpoint, request).await
+            }
+            (Asked::Through(_), None) => Err(Refusal::NotHere),
+        };
         let took = started.elapsed();
-        self.metrics.answered(endpoint, &answer, took);
-        tracing::debug!(?endpoint, took_ms = took.as_millis() as u64, "a request was answered");
+        self.metrics.answered(asked, &answer, took);
+        tracing::debug!(?asked, took_ms = took.as_millis() as u64, "a request was answered");
         match answer {
             Ok(answer) => (StatusCode::OK, axum::Json(answer)).into_response(),
             Err(refusal) => {
-                tracing::debug!(?endpoint, reason = %refusal, "a token was refused");
+                tracing::debug!(?asked, reason = %refusal, "a token was refused");
                 refusal.into_response()
             }
         }
@@ -263,6 +308,4 @@ fn allow_origins(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

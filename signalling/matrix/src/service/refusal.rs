@@ -36,6 +36,20 @@ pub enum Refusal {
     NotVerified,
     #[error("the claimed user is not the one that the OpenID token is of")]
     NotTheClaimed,
+    #[error("this is not the hs_token")]
+    NotTheHomeserver,
+    #[error("this is for the homeserver, which shows its hs_token")]
+    NoHsToken,
+    #[error("the homeserver does not say whose request it passes on")]
+    NobodyNamed,
+    #[error("that is not the focus of this homeserver")]
+    NotThisFocus,
+    #[error("the other homeserver finds the request at fault")]
+    RefusedThere,
+    #[error("the other homeserver gives no token now")]
+    NotRelayed,
+    #[error("the homeserver does not answer now: try again")]
+    HomeserverAway,
     #[error("you may not join this call")]
     Forbidden,
     #[error("it cannot be said now whether you may join this call: try again")]
@@ -52,18 +66,29 @@ impl Refusal {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::BadRequest(BadRequest::NotJson) => (StatusCode::BAD_REQUEST, "M_NOT_JSON"),
+            Self::BadRequest(BadRequest::ForeignUser) | Self::Forbidden => {
+                (StatusCode::FORBIDDEN, "M_FORBIDDEN")
+            }
             Self::BadRequest(BadRequest::Key(_) | BadRequest::HalfLeave)
             | Self::NoLeaves
             | Self::Leave(_) => (StatusCode::BAD_REQUEST, "M_BAD_JSON"),
-            Self::NoSuchLeave => (StatusCode::BAD_REQUEST, "M_INVALID_PARAM"),
+            Self::NoSuchLeave | Self::NotThisFocus | Self::RefusedThere => {
+                (StatusCode::BAD_REQUEST, "M_INVALID_PARAM")
+            }
             Self::LeaveUnsupported => (StatusCode::BAD_REQUEST, "M_UNSUPPORTED"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE"),
             Self::Unfinished => (StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN"),
             Self::NotHere => (StatusCode::NOT_FOUND, "M_UNRECOGNIZED"),
-            Self::NotVerified | Self::NotTheClaimed => (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "M_FORBIDDEN"),
+            Self::NotVerified | Self::NotTheClaimed | Self::NobodyNamed => {
+                (StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED")
+            }
+            Self::NoHsToken => (StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN"),
+            Self::NotTheHomeserver => (StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN"),
+            Self::NotRelayed => (StatusCode::BAD_GATEWAY, "M_UNKNOWN"),
             Self::Busy => (StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED"),
-            Self::Undecided | Self::NoFocus => (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN"),
+            Self::Undecided | Self::NoFocus | Self::HomeserverAway => {
+                (StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN"),
         }
     }
@@ -71,14 +96,24 @@ impl Refusal {
     /// For metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::Leave(_) | Self::NoSuchLeave | Self::TooLarge | Self::Unfinished => {
-                "malformed"
-            }
+            Self::BadRequest(BadRequest::ForeignUser) | Self::Forbidden => "forbidden",
+            Self::BadRequest(_)
+            | Self::Leave(_)
+            | Self::NoSuchLeave
+            | Self::NotThisFocus
+            | Self::RefusedThere
+            | Self::TooLarge
+            | Self::Unfinished => "malformed",
             Self::NoLeaves | Self::LeaveUnsupported | Self::NotHere => "unsupported",
-            Self::NotVerified | Self::NotTheClaimed => "unauthorised",
-            Self::Forbidden => "forbidden",
+            Self::NotVerified
+            | Self::NotTheClaimed
+            | Self::NotTheHomeserver
+            | Self::NoHsToken
+            | Self::NobodyNamed => "unauthorised",
             Self::Busy => "busy",
-            Self::Undecided | Self::NoFocus | Self::Internal => "failed",
+            Self::Undecided | Self::NoFocus | Self::Internal | Self::NotRelayed | Self::HomeserverAway => {
+                "failed"
+            }
         }
     }
 }

@@ -31,6 +31,10 @@ impl Foci for Anywhere {
         let jwt = admission.identity.clone();
         Box::pin(async { Ok(FocusAnswer { url: String::new(), jwt }) })
     }
+
+    fn is_at(&self, _: &str) -> bool {
+        true
+    }
 }
 
 fn resident_kib() -> u64 {
@@ -53,7 +57,7 @@ async fn load_of_which_a_tenth_is_for_a_homeserver_that_never_answers() {
     let config = OpenIdConfig { timeout: Duration::from_secs(10), ..authority.config() };
     let openid = client(config, Zone::default()).await;
     let policy = Arc::new(ByServer { creators: Servers::All, publishers: Servers::All });
-    let parts = Parts { openid, policy, foci: Arc::new(Anywhere), leaves: None };
+    let parts = Parts { openid, policy, foci: Arc::new(Anywhere), leaves: None, through: None };
     let registry = prometheus::Registry::new();
     let router = Service::new("/", parts, &registry).unwrap().in_front_of(Router::new());
 

@@ -8,3 +8,4 @@ mod load;
 mod lookups;
 mod requests;
 mod resolution;
+mod through;

@@ -19,6 +19,8 @@ use weir_matrix::service::{Admission, Delegation, Foci, FocusAnswer, Leaves, Par
 use crate::dns::Zone;
 use crate::homeserver::{Authority, Does, Homeserver, client};
 
+pub const URL: &str = "wss://rtc.lab.example/livekit/sfu";
+
 /// A focus that says as whom somebody came.
 struct Scribe;
 
@@ -26,13 +28,17 @@ impl Foci for Scribe {
     fn focus_for<'a>(&'a self, admission: &'a Admission) -> BoxFuture<'a, Result<FocusAnswer, Refusal>> {
         let Admission { conference, identity, grants, .. } = admission;
         let jwt = format!("{identity} in {conference}, create {}, publish {}", grants.create, grants.publish);
-        Box::pin(async { Ok(FocusAnswer { url: "wss://rtc.lab.example/livekit/sfu".to_owned(), jwt }) })
+        Box::pin(async { Ok(FocusAnswer { url: URL.to_owned(), jwt }) })
+    }
+
+    fn is_at(&self, url: &str) -> bool {
+        url == URL
     }
 }
 
 /// Keeps what it was given.
 #[derive(Default)]
-struct Notebook(Mutex<Vec<Delegation>>);
+pub struct Notebook(pub Mutex<Vec<Delegation>>);
 
 impl Leaves for Notebook {
     fn delegate(&self, delegation: Delegation) -> BoxFuture<'_, Result<(), Refusal>> {
@@ -50,7 +56,7 @@ impl Leaves for Full {
     }
 }
 
-struct Nobody(Denied);
+pub struct Nobody(pub Denied);
 
 impl Policy for Nobody {
     fn decide<'a>(&'a self, _: &'a Asker) -> BoxFuture<'a, Result<Grants, Denied>> {
@@ -59,14 +65,14 @@ impl Policy for Nobody {
 }
 
 /// A service whose homeserver is lab.example.
-struct Bench {
+pub struct Bench {
     router: Router,
-    homeserver: Homeserver,
+    pub homeserver: Homeserver,
     registry: prometheus::Registry,
 }
 
 impl Bench {
-    async fn new(change: impl FnOnce(&mut Parts)) -> Self {
+    pub async fn new(change: impl FnOnce(&mut Parts)) -> Self {
         let authority = Authority::new();
         let homeserver = Homeserver::start(&authority, &["127.0.0.1"], |path| {
             if path.ends_with("=good") {
@@ -81,7 +87,7 @@ impl Bench {
         let openid = client(OpenIdConfig { home, ..authority.config() }, Zone::default()).await;
         let own = Servers::Listed(vec![own]);
         let policy = Arc::new(ByServer { creators: own.clone(), publishers: own });
-        let mut parts = Parts { openid, policy, foci: Arc::new(Scribe), leaves: None };
+        let mut parts = Parts { openid, policy, foci: Arc::new(Scribe), leaves: None, through: None };
         change(&mut parts);
         let registry = prometheus::Registry::new();
         let service = Service::new("/livekit/jwt", parts, &registry).unwrap();
@@ -90,7 +96,10 @@ impl Bench {
     }
 
     async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> (StatusCode, HeaderMap, String) {
-        let request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
+        self.ask(Request::builder().method(method).uri(path).body(body.into()).unwrap()).await
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -104,7 +113,7 @@ impl Bench {
         (status.as_u16(), serde_json::from_str(&body).unwrap())
     }
 
-    fn counted(&self, endpoint: &str, outcome: &str) -> bool {
+    pub fn counted(&self, endpoint: &str, outcome: &str) -> bool {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == "weir_token_requests_total").unwrap();
         family.get_metric().iter().any(|metric| {
@@ -130,8 +139,8 @@ fn get_token(token: &str, user: &str) -> Value {
     })
 }
 
-const CONFERENCE: &str = "2K3BVsUiVbgVZe3yiLDfIauTbcAYJVapBv6RGuweGkY";
-const DANA: &str = "@dana:lab.example";
+pub const CONFERENCE: &str = "2K3BVsUiVbgVZe3yiLDfIauTbcAYJVapBv6RGuweGkY";
+pub const DANA: &str = "@dana:lab.example";
 
 #[tokio::test]
 async fn both_endpoints_answer_with_a_focus_and_a_token_for_one_conference() {

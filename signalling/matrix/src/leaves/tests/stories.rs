@@ -239,18 +239,24 @@ fn the_other_forms_are_tried_on_a_homeserver_that_does_not_know_the_first() {
 
 #[test]
 fn a_homeserver_that_wants_to_know_who_asks_is_told_if_we_may() {
-    for may_authenticate in [true, false] {
+    for authentication in [Authentication::OnDemand, Authentication::Always, Authentication::Never] {
         let mut world = World::new(1);
         world.manners =
             Box::new(|call, _, _| (!call.dialect.is_authenticated).then_some(Answer::Unauthorised));
         world.delegate("x", "syd_1", 10.0).unwrap(); // schedules it
         let mut delegation = delegation("dana", "syd_1", seconds(10.0));
-        delegation.may_authenticate = may_authenticate;
+        delegation.authentication = authentication;
         world.leaves.delegate(world.now, delegation).unwrap();
         world.connect("dana");
         world.run(2.0);
-        let verdict = if may_authenticate { Verdict::Manageable } else { Verdict::Unsupported };
+        let verdict = match authentication {
+            Authentication::Never => Verdict::Unsupported,
+            Authentication::OnDemand | Authentication::Always => Verdict::Manageable,
+        };
         assert!(world.verdicts().contains(&verdict), "{:?}", world.verdicts());
+        let mut asked = world.calls.iter().filter(|(_, call)| call.user.starts_with("@dana:"));
+        let begins_so = asked.next().is_some_and(|(_, call)| call.dialect.is_authenticated);
+        assert_eq!(begins_so, authentication == Authentication::Always);
     }
 }
 

@@ -58,7 +58,7 @@ pub fn delegation(name: &str, delay_id: &str, timeout: Duration) -> Delegation {
         delay_id: delay_id.to_owned(),
         timeout,
         homeserver: Arc::from("https://matrix.lab.example"),
-        may_authenticate: false,
+        authentication: Authentication::Never,
     }
 }
 
