@@ -130,6 +130,32 @@ export default [
       for (const member of [alice, far]) await token(world, member, room);
     },
   },
+  {
+    name: 'where members are required, nobody comes into a room that the last user of the homeserver has left',
+    async run({ world }) {
+      const focus = world.foci.a;
+      const restart = async (settings) => {
+        await focus.stop();
+        focus.configure(settings);
+        await focus.start();
+      };
+      const alice = await world.user('Alice');
+      const far = await world.user('Far', 'b');
+      const room = await world.room([alice, far]);
+      await restart({ membership: 'require' });
+      try {
+        await token(world, alice, room);
+        const given = await token(world, far, room);
+        expect(await verdict(given) === 200, 'the token is good');
+        await alice.leave(room);
+        await settle('the token is refused', async () => await verdict(given) === 401, OUT_MS);
+        const answer = await ask(world, far, room);
+        expect(answer.status === 403 && answer.errcode === 'M_FORBIDDEN', `there is no new one: ${JSON.stringify(answer)}`);
+      } finally {
+        await restart();
+      }
+    },
+  },
   ...['compatibility', 'matrix_2_0'].map((mode) => ({
     name: `${mode}: Element Call is out when its user is kicked, and the other goes on`,
     async run({ world }) {
