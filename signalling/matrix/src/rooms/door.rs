@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::memberships::{LookUp, Memberships};
 use super::seats::{Holder, Seat, Seats};
 use super::voids::Voids;
-use super::{Membership, Presence, Removed, RoomRule, RoomUpdate};
+use super::{Cause, Membership, Presence, Removed, RoomRule, RoomUpdate};
 use crate::names::{ServerName, UserId, shortened};
 use crate::store::{Store, StoreError};
 
@@ -85,6 +85,7 @@ struct State {
     memberships: Memberships,
     voids: Voids,
     seats: Seats,
+    rule: RoomRule,
 }
 
 impl State {
@@ -94,6 +95,11 @@ impl State {
         let holder = || Holder { room_id: room_id.to_owned(), user: user.clone() };
         let is_gone = presence == Presence::NotVisible && self.voids.has_left(&holder());
         Some(if is_gone { Presence::NotJoined } else { presence })
+    }
+
+    fn is_void(&self, holder: &Holder, issued_ms: u64) -> bool {
+        self.voids.is_void(holder, issued_ms)
+            || self.rule == RoomRule::Require && self.memberships.is_lost(&holder.room_id)
     }
 }
 
@@ -106,7 +112,8 @@ impl Door {
         let now = unix_ms();
         let voids = store.run(move |file| Voids::load(file, now)).await?;
         let memberships = Memberships::seen_through(members.server().cloned());
-        let state = State { memberships, voids, seats: Seats::default() };
+        let rule = RoomRule::WhenVisible;
+        let state = State { memberships, voids, seats: Seats::default(), rule };
         let state = Mutex::new(state);
         let (removals, removed) = mpsc::channel(QUEUE);
         Ok((Self { state, store, members, turns: Semaphore::new(LOOK_UPS), removals }, removed))
@@ -134,6 +141,59 @@ impl Door {
     /// Whether the homeserver is known not to reach us, so that nobody tells us who leaves.
     pub fn set_cut_off(&self, is_cut_off: bool) {
         self.state().memberships.set_cut_off(is_cut_off);
+    }
+
+    /// How much the members of a room count. Without a word on it, where the focus sees the room.
+    pub fn set_rule(&self, rule: RoomRule) {
+        self.state().rule = rule;
+    }
+
+    /// The focus no longer sees a room, so nobody tells it who leaves. What it answers will hold after a restart.
+    pub async fn lose_sight(&self, room_id: &str) -> Result<(), StoreError> {
+        let holders = {
+            let mut state = self.state();
+            state.memberships.lose(room_id);
+            // Whoever sits down from now on is asked once more whether its token is good.
+            if state.rule == RoomRule::Require { state.seats.in_room(room_id) } else { Vec::new() }
+        };
+        let out = holders.into_iter().map(|holder| holder.gone(Cause::OutOfSight));
+        self.take(out.collect(), None).await
+    }
+
+    /// News of every room may be lost. See [`Self::look_again_at`].
+    pub async fn look_again(&self) -> Result<(), StoreError> {
+        let rooms = self.state().seats.rooms();
+        for room_id in rooms {
+            self.look_again_at(&room_id).await?;
+        }
+        Ok(())
+    }
+
+    /// News of a room may be lost, or it is seen for the first time: whoever sits in its conference is looked up, and sent
+    /// away if it is not in the room.
+    pub async fn look_again_at(&self, room_id: &str) -> Result<(), StoreError> {
+        let any = {
+            let state = self.state();
+            let counts = state.rule != RoomRule::Off; // else strangers sit there by right
+            state.seats.in_room(room_id).pop().filter(|_| counts)
+        };
+        let Some(any) = any else { return Ok(()) };
+        match self.ask(room_id, &any.user).await {
+            Ok(Presence::NotVisible) => self.lose_sight(room_id).await,
+            Ok(_) => self.take(self.seated_strangers(room_id), None).await,
+            Err(error) => {
+                tracing::warn!(room = %shortened(room_id), %error, "who of a conference is in its room is not known");
+                Ok(())
+            }
+        }
+    }
+
+    /// That they have gone, of those who sit in a conference and are not in its room by what was just looked up.
+    fn seated_strangers(&self, room_id: &str) -> Vec<RoomUpdate> {
+        let mut state = self.state();
+        let mut holders = state.seats.in_room(room_id);
+        holders.retain(|holder| state.presence(room_id, &holder.user) == Some(Presence::NotJoined));
+        holders.into_iter().map(|holder| holder.gone(Cause::Left)).collect()
     }
 
     fn known(&self, room_id: &str, user: &UserId) -> Option<Presence> {
@@ -172,7 +232,7 @@ impl Door {
     }
 
     pub fn is_void(&self, holder: &Holder, issued_ms: u64) -> bool {
-        self.state().voids.is_void(holder, issued_ms)
+        self.state().is_void(holder, issued_ms)
     }
 
     pub fn sits(&self, holder: Holder, seat: Seat) {
@@ -345,7 +405,6 @@ fn unix_ms() -> u64 {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::super::Cause;
     use super::super::voids::LONGEST_TOKEN_SECONDS;
     use super::*;
 
@@ -552,6 +611,52 @@ mod tests {
         {
             assert_eq!(door.admit(&holder, later, rule).await, verdict, "{rule:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_room_out_of_sight_empties_its_conference_where_sight_is_required_and_nowhere_else() {
+        for rule in [RoomRule::Require, RoomRule::WhenVisible, RoomRule::Off] {
+            let (door, mut removed, _, store) = door().await;
+            let requires_sight = rule == RoomRule::Require;
+            door.set_rule(rule);
+            let issued = unix_ms();
+            let seat = |name: &str| Seat { conference: "c".to_owned(), identity: name.to_owned() };
+            let hidden = Holder { room_id: "!hidden".to_owned(), ..holder("dana") };
+            door.sits(hidden.clone(), seat("dana"));
+            door.sits(holder("dana"), seat("elsewhere"));
+            door.lose_sight("!hidden").await.unwrap();
+            let sent_away = removed.try_recv().ok().map(|removed| (removed.room_id, removed.cause));
+            let expected = requires_sight.then(|| ("!hidden".to_owned(), Cause::OutOfSight));
+            assert_eq!(sent_away, expected);
+            assert!(removed.try_recv().is_err(), "other rooms go on");
+            // Nor does anybody come who has a token that was never used.
+            let late = Holder { user: user("eve"), ..hidden.clone() };
+            assert_eq!(door.is_void(&late, issued), requires_sight);
+            let admitted = if requires_sight { Err(Barred::Void) } else { Ok(()) };
+            assert_eq!(door.admit(&late, unix_ms() + 60_000).await, admitted);
+            assert_eq!(door.admit(&holder("dana"), issued).await, Ok(()));
+            let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
+            assert_eq!(again.is_void(&hidden, issued), requires_sight, "after a restart as well");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_left_while_no_news_came_is_found_by_looking_again() {
+        let (door, mut removed, homeserver, _) = door().await;
+        let seat = |name: &str| Seat { conference: "c".to_owned(), identity: name.to_owned() };
+        door.sits(holder("dana"), seat("dana"));
+        door.sits(holder("eve"), seat("eve"));
+        homeserver.is_down.store(true, Ordering::SeqCst);
+        door.look_again().await.unwrap();
+        assert!(removed.try_recv().is_err(), "nobody can say");
+        homeserver.is_down.store(false, Ordering::SeqCst);
+        door.set_rule(RoomRule::Off);
+        door.look_again().await.unwrap();
+        assert!(removed.try_recv().is_err(), "strangers sit there by right");
+        door.set_rule(RoomRule::WhenVisible);
+        door.look_again().await.unwrap();
+        assert_eq!(removed.try_recv().unwrap().user, user("eve"));
+        assert!(removed.try_recv().is_err());
     }
 
     #[tokio::test]

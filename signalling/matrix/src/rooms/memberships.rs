@@ -21,6 +21,8 @@ const MAX_MEMBERS: usize = 1_000_000;
 const REFUSALS_GOOD_FOR: Duration = Duration::from_secs(1);
 /// An assent is looked up again when it is older than this. News follow it, but one that was lost must not count for ever.
 const ASSENTS_GOOD_FOR: Duration = Duration::from_secs(300);
+/// Rooms that the focus no longer sees remembered. Whoever sat in one is out, so one that is forgotten matters for moments.
+const MAX_LOST: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
 /// Look-ups that may be under way at a time.
 const MAX_LOOK_UPS: usize = 64;
 
@@ -37,6 +39,8 @@ pub struct Memberships {
     members: usize,
     /// Since when rooms are known not to be visible. None of them is among the rooms.
     hidden: LruCache<String, Instant>,
+    /// Rooms that were seen, and have not been since.
+    lost: LruCache<String, ()>,
     pending: HashMap<LookUp, Pending>,
     next: u64,
     /// Whether news are known not to come at present.
@@ -72,6 +76,7 @@ impl Memberships {
             rooms: LruCache::unbounded(),
             members: 0,
             hidden: LruCache::new(NonZeroUsize::new(MAX_HIDDEN).expect("it is not 0")),
+            lost: LruCache::new(MAX_LOST),
             pending: HashMap::new(),
             next: 0,
             is_cut_off: false,
@@ -138,6 +143,7 @@ impl Memberships {
         }
         match members {
             Some(members) => {
+                self.lost.pop(&pending.room_id);
                 self.members += members.len();
                 self.rooms.put(pending.room_id, Room { members, as_of: now });
             }
@@ -150,6 +156,22 @@ impl Memberships {
             let Some((_, room)) = self.rooms.pop_lru() else { break };
             self.members -= room.members.len();
         }
+    }
+
+    /// The focus no longer sees a room, until a look-up brings its members again.
+    pub fn lose(&mut self, room_id: &str) {
+        if let Some(known) = self.rooms.pop(room_id) {
+            self.members -= known.members.len();
+        }
+        // What is being looked up may have been seen before.
+        for pending in self.pending.values_mut().filter(|pending| pending.room_id == room_id) {
+            pending.overflowed = true;
+        }
+        self.lost.put(room_id.to_owned(), ());
+    }
+
+    pub fn is_lost(&self, room_id: &str) -> bool {
+        self.lost.contains(room_id)
     }
 
     pub fn apply(&mut self, update: &RoomUpdate) {
@@ -309,6 +331,28 @@ mod tests {
         assert!(rooms.was_joined(now, "!r", &user("dana")) && !rooms.was_joined(now, "!r", &user("eve")));
         rooms.set_cut_off(false);
         assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+    }
+
+    #[test]
+    fn a_room_is_lost_until_its_members_are_seen_again() {
+        let now = origin();
+        let mut rooms = looked_up(now, &["dana"]);
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.lose("!r");
+        rooms.finish(now, look_up, Some([user("dana")].into()));
+        assert!(rooms.is_lost("!r"), "what was asked before is no sight of it");
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), None);
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.finish(now, look_up, None);
+        assert!(rooms.is_lost("!r") && !rooms.is_lost("!s"));
+        let look_up = rooms.begin("!r").unwrap();
+        rooms.finish(now, look_up, Some([user("dana")].into()));
+        assert!(!rooms.is_lost("!r"));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+        for at in 0..2 * MAX_LOST.get() {
+            rooms.lose(&format!("!{at}"));
+        }
+        assert_eq!(rooms.lost.len(), MAX_LOST.get());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod door;
 mod memberships;
+mod news;
 mod seats;
 mod voids;
 
@@ -47,6 +48,8 @@ pub enum Cause {
     Banned,
     /// Invited again, or knocking: whatever it was before, it is not joined.
     NotYet,
+    /// Perhaps still joined, but nobody tells the focus any more.
+    OutOfSight,
 }
 
 impl Cause {
@@ -56,6 +59,7 @@ impl Cause {
             Self::Kicked => "kicked",
             Self::Banned => "banned",
             Self::NotYet => "not joined",
+            Self::OutOfSight => "out of sight",
         }
     }
 }

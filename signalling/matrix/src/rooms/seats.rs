@@ -1,10 +1,11 @@
 //! Who sits in which conference for whom.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::{Cause, Membership, RoomUpdate};
 use crate::names::UserId;
 
 /// Whom a token was made for: it says so itself, so that nothing about tokens need be remembered, whatever their number
@@ -23,6 +24,12 @@ pub struct Seat {
 }
 
 impl Holder {
+    /// The news that it is no longer in the room.
+    pub(super) fn gone(self, cause: Cause) -> RoomUpdate {
+        let Self { room_id, user } = self;
+        RoomUpdate { room_id, user, membership: Membership::Gone(cause), sent_ms: None, was_joined: None }
+    }
+
     /// In the characters of base64url alone: some clients read tokens with a decoder that stumbles over others.
     pub fn encode(&self) -> String {
         let json = serde_json::to_vec(&(&self.room_id, self.user.as_str())).expect("strings are always JSON");
@@ -59,6 +66,20 @@ impl Seats {
         let mut seats: Vec<Seat> = self.0.get(holder).into_iter().flatten().cloned().collect();
         seats.sort();
         seats
+    }
+
+    /// Who sits somewhere for a room, in a fixed order.
+    pub fn in_room(&self, room_id: &str) -> Vec<Holder> {
+        let mut holders: Vec<Holder> =
+            self.0.keys().filter(|holder| holder.room_id == room_id).cloned().collect();
+        holders.sort();
+        holders
+    }
+
+    /// For which somebody sits somewhere, in a fixed order.
+    pub fn rooms(&self) -> Vec<String> {
+        let rooms: BTreeSet<&String> = self.0.keys().map(|holder| &holder.room_id).collect();
+        rooms.into_iter().cloned().collect()
     }
 }
 
