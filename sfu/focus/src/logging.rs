@@ -23,6 +23,9 @@ pub fn start(config: &Log) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// The library complains of every answer that is no success, and of many that we take for one: what matters of them we say.
+const GRUMBLING: &str = "matrix_sdk";
+
 /// From `debug` or `info,weir_core=debug,dimpl=debug`. A level alone means our own modules; libraries say more than
 /// `info` only where they are named.
 pub fn filter(levels: &str) -> Result<EnvFilter, ConfigError> {
@@ -49,7 +52,7 @@ fn directives(levels: &str) -> Result<String, String> {
         match module {
             Some(module) if TALKATIVE.iter().any(|talkative| module.starts_with(talkative)) => {}
             Some(module) => directives.push(format!("{module}={level}")),
-            None => directives.push(format!("{},weir={level}", level.min(LevelFilter::INFO))),
+            None => directives.push(format!("{},{GRUMBLING}=off,weir={level}", level.min(LevelFilter::INFO))),
         }
     }
     if directives.is_empty() {
@@ -64,18 +67,18 @@ mod tests {
 
     #[test]
     fn a_level_alone_opens_our_own_modules_and_no_library_beyond_info() {
-        assert_eq!(directives("trace").unwrap(), "info,weir=trace");
-        assert_eq!(directives("warn").unwrap(), "warn,weir=warn");
+        assert_eq!(directives("trace").unwrap(), "info,matrix_sdk=off,weir=trace");
+        assert_eq!(directives("warn").unwrap(), "warn,matrix_sdk=off,weir=warn");
         assert_eq!(
             directives("info, weir_core=debug,dimpl=debug").unwrap(),
-            "info,weir=info,weir_core=debug,dimpl=debug"
+            "info,matrix_sdk=off,weir=info,weir_core=debug,dimpl=debug"
         );
     }
 
     #[test]
     fn what_prints_tokens_is_never_opened() {
         let levels = "info,tungstenite=trace,tokio_tungstenite=debug,tungstenite::protocol=trace";
-        assert_eq!(directives(levels).unwrap(), "info,weir=info");
+        assert_eq!(directives(levels).unwrap(), "info,matrix_sdk=off,weir=info");
     }
 
     #[test]

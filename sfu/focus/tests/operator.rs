@@ -280,6 +280,54 @@ fn people_from_matrix_get_tokens_that_this_focus_takes_also_after_a_restart() {
     let _ = std::fs::remove_dir_all(directory);
 }
 
+/// A homeserver that lets nobody in.
+fn closed_homeserver() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut header, mut length) = (String::new(), 0);
+            while reader.read_line(&mut header).unwrap() > 2 {
+                let header = std::mem::take(&mut header).to_ascii_lowercase();
+                if let Some(value) = header.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let body = "{\"errcode\":\"M_FORBIDDEN\",\"error\":\"Invalid username or password\"}";
+            let head = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-type: application/json";
+            let _ = write!(reader.get_mut(), "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_matrix_user_that_cannot_sign_in_stops_the_start_and_is_told_how_it_can() {
+    let password = File::new("a guess\n");
+    let mode = |mode| std::fs::set_permissions(&password.0, std::fs::Permissions::from_mode(mode)).unwrap();
+    let path = password.0.display();
+    let user = format!(
+        "[matrix.user]\nid = \"weir\"\npassword_file = \"{path}\"\nhomeserver_url = \"{}\"\n",
+        closed_homeserver()
+    );
+    let (section, directory) = matrix_section(&user);
+    let ports = "media.udp_port = 7883\nmedia.tcp_port = 0\nadmin.bind = \"127.0.0.1:0\"\nhttp.bind = \"127.0.0.1:0\"";
+    let file = File::new(&format!("{ports}\nmedia.bind = [\"{}\"]\n{section}", own_address()));
+    for (permissions, remedy) in
+        [(0o644, format!("chmod 600 {path}")), (0o600, "password of weir".to_owned())]
+    {
+        mode(permissions);
+        let refused = weir(&["run", "--config", file.0.to_str().unwrap()]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(78), "{said}");
+        assert!(said.contains(&format!("matrix.user.password_file = {path}: ")), "{said}");
+        assert!(said.contains(&remedy) && !said.contains("a guess"), "{said}");
+    }
+    let _ = std::fs::remove_dir_all(directory);
+}
+
 fn body_of(openid_token: &str) -> String {
     let openid = format!("{{\"access_token\":\"{openid_token}\",\"matrix_server_name\":\"lab.example\"}}");
     format!("{{\"room\":\"!r:lab.example\",\"device_id\":\"D\",\"openid_token\":{openid}}}")

@@ -2,17 +2,19 @@
 
 use std::ops::RangeInclusive;
 
-use weir_matrix::names::ServerName;
+use weir_matrix::names::{ServerName, UserId};
 use weir_matrix::openid::Home;
 
 use super::check::wrong;
-use super::{ConfigError, Matrix, Membership};
+use super::{ConfigError, Matrix, Membership, User};
 
 /// A client connects within some seconds of its token; a day is longer than any call is prepared.
 const TOKEN_SECONDS: RangeInclusive<u32> = 60..=weir_matrix::rooms::LONGEST_TOKEN_SECONDS;
 /// Clients wait for about as long.
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=60;
 const LOOKUPS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
+/// A homeserver that sends the news of more has work with it.
+const MAX_ROOMS: RangeInclusive<u32> = 1..=100_000;
 const LIKE_THIS: &str = "write it as in its users' ids: \"example.org\", with a port if they have one";
 
 pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
@@ -71,13 +73,79 @@ fn check_rooms(matrix: &Matrix) -> Result<(), ConfigError> {
                       that was written without --tokens";
         return wrong("matrix.leaves.delegation", false, problem, remedy);
     }
-    if matrix.membership == Membership::Require && matrix.appservice.registration.is_none() {
+    let sees_nothing = matrix.appservice.registration.is_none() && !matrix.user.is_on();
+    if matrix.membership == Membership::Require && sees_nothing {
         let problem = "the focus sees no Matrix room, so nobody could join";
-        let remedy =
-            "make it an application service with `weir appservice generate`, or choose \"when-visible\"";
+        let remedy = "make it an application service with `weir appservice generate` or a user with [matrix.user], or \
+            choose \"when-visible\"";
         return wrong("matrix.membership", "require", problem, remedy);
     }
-    Ok(())
+    check_user(matrix)
+}
+
+fn check_user(matrix: &Matrix) -> Result<(), ConfigError> {
+    let user = &matrix.user;
+    if !user.is_on() {
+        if *user != User::default() {
+            let remedy = "name the user: id = \"@weir:example.org\"";
+            let problem = "without it the rest of [matrix.user] does nothing";
+            return wrong("matrix.user.id", "\"\"", problem, remedy);
+        }
+        return Ok(());
+    }
+    let Some(id) = user_id(matrix) else {
+        let remedy = "write it as \"weir\" or \"@weir:example.org\"";
+        return wrong("matrix.user.id", &user.id, "that is no Matrix user", remedy);
+    };
+    if matrix.appservice.registration.is_some() {
+        let problem =
+            "the focus is an application service already, and sees every room that the user could see";
+        let remedy = "leave out [matrix.user], or registration in [matrix.appservice]";
+        return wrong("matrix.user.id", &user.id, problem, remedy);
+    }
+    match (&user.password_file, &user.access_token_file) {
+        (None, None) => {
+            let remedy =
+                "write its password into a file and name that: password_file = \"/etc/weir/password\"";
+            return wrong("matrix.user.password_file", "(none)", "the user cannot sign in", remedy);
+        }
+        (Some(_), Some(token)) => {
+            let problem = "there is a password_file as well";
+            return wrong("matrix.user.access_token_file", token.display(), problem, "leave out one of them");
+        }
+        _ => {}
+    }
+    match user_homeserver(matrix) {
+        None => {
+            let problem = "nothing says where the user's homeserver is";
+            let remedy =
+                "write where its client-server API is: homeserver_url = \"https://matrix.example.org\"";
+            return wrong("matrix.user.homeserver_url", "(none)", problem, remedy);
+        }
+        Some(url) if Home::new(id.server().clone(), url).is_none() => {
+            let remedy = "write for example \"http://127.0.0.1:8008\" or \"https://matrix.example.org\"";
+            return wrong("matrix.user.homeserver_url", url, "that is no URL of a server", remedy);
+        }
+        Some(_) => {}
+    }
+    check_servers("matrix.user.invited_by", &user.invited_by)?;
+    check_number("matrix.user.max_rooms", user.max_rooms, MAX_ROOMS, "1000 serves most")
+}
+
+/// The id of the focus's user, whose localpart alone may have been written.
+pub fn user_id(matrix: &Matrix) -> Option<UserId> {
+    match matrix.user.id.as_str() {
+        id if id.starts_with('@') => UserId::parse(id),
+        localpart if localpart.contains(':') => None,
+        localpart => UserId::parse(&format!("@{localpart}:{}", matrix.server_name)),
+    }
+}
+
+/// Where the homeserver of the focus's user is.
+pub fn user_homeserver(matrix: &Matrix) -> Option<&str> {
+    let is_own = || user_id(matrix).is_some_and(|id| id.server().as_str() == matrix.server_name);
+    let own = || matrix.homeserver_url.as_deref().filter(|_| is_own());
+    matrix.user.homeserver_url.as_deref().or_else(own)
 }
 
 fn check_url(url: &str) -> Result<(), ConfigError> {

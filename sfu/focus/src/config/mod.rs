@@ -7,7 +7,8 @@ mod matrix;
 mod values;
 
 pub use load::{ConfigError, load, overlooked};
-pub use values::{Config, Log, LogFormat, Matrix, Media, Membership};
+pub use matrix::{user_homeserver, user_id};
+pub use values::{Config, Log, LogFormat, Matrix, Media, Membership, User};
 
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -71,6 +72,28 @@ mod tests {
     fn matrix(more: &str) -> String {
         let url = if more.starts_with("url") { "" } else { "url = \"wss://x\"\n" };
         format!("[matrix]\nserver_name = \"example.org\"\n{url}{more}")
+    }
+
+    /// One whose focus is a user.
+    fn user(more: &str) -> String {
+        matrix(&format!("[matrix.user]\nid = \"weir\"\npassword_file = \"x\"\n{more}"))
+    }
+
+    #[test]
+    fn a_user_is_of_the_own_homeserver_unless_it_says_another() {
+        let parse = |text: &str| config(text, &[]).unwrap().matrix;
+        let own =
+            parse(&matrix("homeserver_url = \"http://own\"\nuser.id = \"weir\"\nuser.password_file = \"x\""));
+        assert_eq!(user_id(&own).unwrap().as_str(), "@weir:example.org");
+        assert_eq!(user_homeserver(&own), Some("http://own"));
+        let other = |more: &str| {
+            let keys =
+                "homeserver_url = \"http://own\"\nuser.id = \"@w:else.example\"\nuser.password_file = \"x\"";
+            config(&matrix(&format!("{keys}\n{more}")), &[])
+        };
+        assert!(other("").is_err(), "the own homeserver does not know it");
+        let other = other("user.homeserver_url = \"http://else\"").unwrap().matrix;
+        assert_eq!(user_homeserver(&other), Some("http://else"));
     }
 
     #[test]
@@ -166,6 +189,27 @@ mod tests {
                 "matrix.appservice.tokens = false",
             ),
             (matrix("appservice.tokens = 1"), "matrix.appservice.tokens", "true or false"),
+            (matrix("user.id = \"a:b\""), "matrix.user.id = a:b", "@weir:example.org"),
+            (matrix("user.max_rooms = 5"), "matrix.user.id", "name the user"),
+            (matrix("user.id = \"weir\""), "matrix.user.password_file", "/etc/weir/password"),
+            (
+                matrix("[matrix.user]\nid = \"w\"\npassword_file = \"x\"\naccess_token_file = \"y\""),
+                "matrix.user.access_token_file = y",
+                "leave out one",
+            ),
+            (user(""), "matrix.user.homeserver_url", "https://matrix.example.org"),
+            (user("homeserver_url = \"x\""), "matrix.user.homeserver_url = x", "http://127.0.0.1:8008"),
+            (user("homeserver_url = \"http://x\"\nmax_rooms = 0"), "matrix.user.max_rooms = 0", "from 1"),
+            (
+                user("homeserver_url = \"http://x\"\ninvited_by = [\"@\"]"),
+                "matrix.user.invited_by[0]",
+                "example.org",
+            ),
+            (
+                matrix("homeserver_url = \"http://x\"\nappservice.registration = \"x\"\nuser.id = \"weir\""),
+                "matrix.user.id = weir",
+                "leave out [matrix.user]",
+            ),
             (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
             (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
             (

@@ -95,6 +95,7 @@ pub struct Matrix {
     pub token_seconds: u32,
     pub state_directory: PathBuf,
     pub appservice: Appservice,
+    pub user: User,
     pub openid: OpenId,
     pub leaves: Leaves,
 }
@@ -119,6 +120,7 @@ impl Default for Matrix {
             token_seconds: 3_600,
             state_directory: "/var/lib/weir".into(),
             appservice: Appservice::default(),
+            user: User::default(),
             openid: OpenId::default(),
             leaves: Leaves::default(),
         }
@@ -139,6 +141,37 @@ pub enum Membership {
 pub struct Appservice {
     pub registration: Option<PathBuf>,
     pub tokens: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct User {
+    pub id: String,
+    pub password_file: Option<PathBuf>,
+    pub access_token_file: Option<PathBuf>,
+    pub homeserver_url: Option<String>,
+    pub invited_by: Vec<String>,
+    pub max_rooms: u32,
+}
+
+impl User {
+    /// Whether the focus is a user at all.
+    pub fn is_on(&self) -> bool {
+        !self.id.is_empty()
+    }
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            password_file: None,
+            access_token_file: None,
+            homeserver_url: None,
+            invited_by: Vec::new(),
+            max_rooms: 1_000,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -294,6 +327,12 @@ impl Config {
                 appservice: Appservice {
                     registration: Some("appservice.yaml".into()),
                     ..Appservice::default()
+                },
+                user: User {
+                    password_file: Some("password".into()),
+                    access_token_file: Some("token".into()),
+                    homeserver_url: Some("http://127.0.0.1:8008".to_owned()),
+                    ..User::default()
                 },
                 openid: OpenId { authorities_file: Some("ca.pem".into()), ..OpenId::default() },
                 ..Matrix::default()

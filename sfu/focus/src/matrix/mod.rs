@@ -4,6 +4,7 @@ mod foci;
 mod leaves;
 mod openers;
 mod rooms;
+mod user;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -73,7 +74,7 @@ pub async fn found(config: &Config, registry: &prometheus::Registry) -> anyhow::
     let store = open_store(&matrix.state_directory)?;
     let registration = rooms::registration(matrix)?;
     let leaves = leaves::start(matrix, registration.as_ref(), &openid, &store, registry).await?;
-    let rooms = Rooms::open(matrix, registration.as_ref(), &openid, &store).await?;
+    let rooms = Rooms::open(matrix, registration.as_ref(), &openid, &store, registry).await?;
     let through = rooms.through(matrix, registration.as_ref());
     Ok(Some(Foundation { own, openid, leaves, rooms, through }))
 }
@@ -133,8 +134,8 @@ impl Observer for Observers {
 /// Without a directory nothing is kept.
 fn open_store(directory: &Path) -> Result<Store, ConfigError> {
     let opened = match directory.as_os_str().is_empty() {
-        true => Store::in_memory(),
-        false => Store::open(directory),
+        true => Store::in_memory_with(&[&weir_matrix_user::TABLES]),
+        false => Store::open(directory, &[&weir_matrix_user::TABLES]),
     };
     opened.map_err(|error| {
         let remedy = match &error {

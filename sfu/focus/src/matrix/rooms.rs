@@ -14,8 +14,9 @@ use weir_matrix::openid::OpenId;
 use weir_matrix::rooms::{self, Blind, Door, Holder, Members, Removed, RoomRule, Seat};
 use weir_matrix::service::Through;
 use weir_matrix::store::Store;
+use weir_matrix_user::Idle;
 
-use super::{not_a_url, wrong};
+use super::{not_a_url, user, wrong};
 use crate::config::{ConfigError, Matrix, Membership};
 
 /// Between two pings of the homeserver. If it could not reach us, it waits longer each time before it tries again, up to
@@ -29,6 +30,7 @@ pub struct Rooms {
     removed: mpsc::Receiver<Removed>,
     transactions: Option<Arc<Transactions>>,
     homeserver: Option<Homeserver>,
+    user: Option<Idle>,
 }
 
 impl Rooms {
@@ -37,16 +39,22 @@ impl Rooms {
         registration: Option<&Registration>,
         openid: &OpenId,
         store: &Store,
+        registry: &prometheus::Registry,
     ) -> anyhow::Result<Self> {
         let homeserver = match registration {
             Some(registration) => Some(homeserver(matrix, openid, registration)?),
             None => None,
         };
-        let members: Arc<dyn Members> = match &homeserver {
-            Some(homeserver) => Arc::new(homeserver.clone()),
-            None => Arc::new(Blind),
+        let user = user::start(matrix, store, registry).await?;
+        // The configuration has one of them at most.
+        let members: Arc<dyn Members> = match (&homeserver, &user) {
+            (Some(homeserver), _) => Arc::new(homeserver.clone()),
+            (None, Some(user)) => Arc::new(user.user()),
+            (None, None) => Arc::new(Blind),
         };
         let (door, removed) = Door::open(store.clone(), members).await?;
+        let rule = rule(matrix);
+        door.set_rule(rule);
         let door = Arc::new(door);
         let transactions = match registration {
             Some(registration) => {
@@ -54,7 +62,7 @@ impl Rooms {
             }
             None => None,
         };
-        Ok(Self { door, rule: rule(matrix), removed, transactions, homeserver })
+        Ok(Self { door, rule, removed, transactions, homeserver, user })
     }
 
     /// What it takes to serve what the homeserver passes on, if it does.
@@ -72,6 +80,9 @@ impl Rooms {
     /// Sends away whoever is no longer in its Matrix room, stays in touch with the homeserver, and takes what it pushes.
     pub fn start(self, server: &Arc<Server>, inner: Router) -> Router {
         tokio::spawn(send_away(self.removed, Arc::clone(server)));
+        if let Some(user) = self.user {
+            user.follow(Arc::clone(&self.door));
+        }
         if let Some(homeserver) = self.homeserver {
             tokio::spawn(stay_in_touch(homeserver, self.door));
         }

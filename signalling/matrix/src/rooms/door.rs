@@ -633,8 +633,8 @@ mod tests {
             let late = Holder { user: user("eve"), ..hidden.clone() };
             assert_eq!(door.is_void(&late, issued), requires_sight);
             let admitted = if requires_sight { Err(Barred::Void) } else { Ok(()) };
-            assert_eq!(door.admit(&late, unix_ms() + 60_000).await, admitted);
-            assert_eq!(door.admit(&holder("dana"), issued).await, Ok(()));
+            assert_eq!(door.admit(&late, unix_ms() + 60_000, rule).await, admitted);
+            assert_eq!(door.admit(&holder("dana"), issued, rule).await, Ok(()));
             let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
             assert_eq!(again.is_void(&hidden, issued), requires_sight, "after a restart as well");
         }

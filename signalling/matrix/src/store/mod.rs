@@ -1,7 +1,7 @@
 //! What must survive a restart: one SQLite file in the state directory.
 //!
-//! Each module brings its own tables: it says them as [`Tables`], adds itself to [`TABLES`], and reads and writes by
-//! [`Store::run`]. A thread of its own does the work, since SQLite waits for the disk and async threads may not. Every
+//! Each module brings its own tables: it says them as [`Tables`], adds itself to [`TABLES`] or is named by whoever opens the
+//! store for it, and reads and writes by [`Store::run`]. A thread of its own does the work, since SQLite waits for the disk and async threads may not. Every
 //! closure is one transaction, in the order they came.
 
 mod schema;
@@ -55,11 +55,12 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// Opens the file in `directory`, both made if they are not there, and brings its tables up to date.
+    /// Opens the file in `directory`, both made if they are not there, and brings its tables up to date, with those of
+    /// others.
     ///
     /// Blocks: meant for the start, before anybody is served.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        Self::open_with(directory, TABLES)
+    pub fn open(directory: &Path, others: &[&Tables]) -> Result<Self, StoreError> {
+        Self::open_with(directory, &[TABLES, others].concat())
     }
 
     fn open_with(directory: &Path, tables: &[&Tables]) -> Result<Self, StoreError> {
@@ -71,8 +72,13 @@ impl Store {
 
     /// One that forgets, for tests.
     pub fn in_memory() -> Result<Self, StoreError> {
+        Self::in_memory_with(&[])
+    }
+
+    /// The same with others' tables.
+    pub fn in_memory_with(others: &[&Tables]) -> Result<Self, StoreError> {
         let mut connection = Connection::open_in_memory()?;
-        schema::migrate(Path::new(":memory:"), &mut connection, TABLES)?;
+        schema::migrate(Path::new(":memory:"), &mut connection, &[TABLES, others].concat())?;
         Self::start(connection)
     }
 
