@@ -19,8 +19,9 @@ export class Focus {
     this.configure();
   }
 
-  // For its next start. Without `delegation` clients keep their leaves alive themselves.
-  configure({ delegation = true, membership = 'when-visible' } = {}) {
+  // For its next start. Without `delegation` clients keep their leaves alive themselves. With `user`, that one is the focus's,
+  // and no application service tells it of rooms. `membership` says how much a room's members count.
+  configure({ delegation = true, user, membership = 'when-visible' } = {}) {
     const { folder, bind, ports, media, serverName, homeserver, authority, tokens = false, level = 'info' } = this.settings;
     fs.writeFileSync(this.config, [
       '[http]', `bind = "${bind}:${ports.http}"`,
@@ -29,10 +30,17 @@ export class Focus {
       '[log]', `level = "${level}"`,
       '[matrix]', `server_name = "${serverName}"`, `url = "${this.sfu}"`, `membership = "${membership}"`,
       `homeserver_url = "${homeserver}"`, `state_directory = "${folder}"`,
-      ...(this.registration ? ['[matrix.appservice]', `registration = "${this.registration}"`, `tokens = ${tokens}`] : []),
+      ...(user ? this.asUser(user) : this.registration ? ['[matrix.appservice]', `registration = "${this.registration}"`, `tokens = ${tokens}`] : []),
       '[matrix.leaves]', `delegation = ${delegation}`,
       '[matrix.openid]', 'allow_networks = ["127.0.0.0/8"]', `authorities_file = "${authority.certificate}"`, '',
     ].join('\n'));
+  }
+
+  asUser({ id, password }) {
+    const file = path.join(this.folder, 'password');
+    fs.rmSync(file, { force: true });
+    fs.writeFileSync(file, password, { mode: 0o600 });
+    return ['[matrix.user]', `id = "${id}"`, `password_file = "${file}"`];
   }
 
   // Once, since the homeserver keeps to the tokens that it read.
