@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use weir_matrix::names::{ServerName, UserId};
-use weir_matrix::policy::{RoomRule, Servers};
+use weir_matrix::policy::Servers;
+use weir_matrix::rooms::RoomRule;
 use weir_matrix::rooms::{Barred, Cause, Door, Holder, Members, Removed, Seat};
 use weir_matrix::store::Store;
 
@@ -299,9 +300,12 @@ const LATER: u64 = 1 << 60;
 async fn who_is_kicked_is_out_also_when_the_focus_was_away() {
     let scene = Scene::new().await;
     let mut running = scene.started().await;
-    assert_eq!(running.door.admit(&dana(), LATER).await, Ok(()));
+    assert_eq!(running.door.admit(&dana(), LATER, RoomRule::WhenVisible).await, Ok(()));
     running.seat_dana();
-    scene.homeserver.with(|server| server.news.push(kick(DANA)));
+    scene.homeserver.with(|server| {
+        server.members.retain(|member| *member != DANA);
+        server.news.push(kick(DANA));
+    });
     let removed = running.removed().await;
     assert_eq!((removed.user.as_str(), removed.cause), (DANA, Cause::Kicked));
     assert!(running.door.is_void(&dana(), 1));
@@ -360,7 +364,7 @@ async fn mistakes_of_an_operator_stop_the_start_and_a_homeserver_that_is_away_do
     let nowhere = UserConfig { homeserver_url: "http://127.0.0.1:1".to_owned(), ..scene.config.clone() };
     scene.config = nowhere;
     let running = scene.start().await.unwrap();
-    assert_eq!(running.door.admit(&dana(), LATER).await, Err(Barred::Unknown));
+    assert_eq!(running.door.admit(&dana(), LATER, RoomRule::WhenVisible).await, Err(Barred::Unknown));
     assert_eq!(running.metric("weir_matrix_user_up", None), 0.0);
 }
 
