@@ -8,14 +8,17 @@ use weir_units::media::MAX_ENCODINGS;
 pub(super) const MAX_TEMPORAL: usize = 4;
 /// How long is counted before a rate follows.
 const WINDOW: Duration = Duration::from_millis(500);
+/// A window is one of so many that make the rate, when it is more and when it is less.
+const RISE: u64 = 6;
+const FALL: u64 = 10;
 /// What a packet has around its payload on the way to a subscriber, in bytes: headers, their extensions, the tag, UDP and
 /// IP.
 const AROUND: u32 = 64;
 
 /// Bits a second of each spatial and temporal layer, of itself without those below.
 ///
-/// Follows a rise at once by half, and a fall slowly: a camera that shows less for a moment must not invite a layer that
-/// does not fit a moment later.
+/// What a layer costs over seconds: a key frame is several times its neighbours, and one in four seconds must not make its
+/// layer look half as dear again. A fall is followed more slowly than a rise.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRates {
     cells: [[Cell; MAX_TEMPORAL]; MAX_ENCODINGS],
@@ -26,6 +29,8 @@ pub(crate) struct LayerRates {
 struct Cell {
     bytes: u32,
     bps: u32,
+    /// How many were counted; the first few weigh alike.
+    windows: u8,
 }
 
 impl LayerRates {
@@ -71,12 +76,15 @@ impl LayerRates {
             }
             for cell in row {
                 let bytes = u64::from(std::mem::take(&mut cell.bytes));
-                let new = u32::try_from(bytes * 8_000_000 / micros).unwrap_or(u32::MAX);
-                cell.bps = match cell.bps {
-                    0 => new,
-                    old if new > old => old / 2 + new / 2,
-                    old => (u64::from(old) * 7 / 8 + u64::from(new) / 8) as u32,
+                let new = bytes * 8_000_000 / micros;
+                let old = u64::from(cell.bps);
+                let slowness = match cell.windows {
+                    windows @ 0..=3 => u64::from(windows) + 1,
+                    _ if new > old => RISE,
+                    _ => FALL,
                 };
+                cell.windows = cell.windows.saturating_add(1);
+                cell.bps = u32::try_from((old * (slowness - 1) + new) / slowness).unwrap_or(u32::MAX);
             }
         }
     }
@@ -104,12 +112,28 @@ mod tests {
         assert!(rates.of(now, 1, 0).abs_diff(800_000) < 100_000, "{}", rates.of(now, 1, 0));
         let now = feed(&mut rates, now, 3_000, 936);
         assert!(rates.of(now, 1, 0).abs_diff(800_000) < 20_000, "{}", rates.of(now, 1, 0));
-        let risen = feed(&mut rates, now, 1_600, 2 * 936 + 64);
+        let risen = feed(&mut rates, now, 6_000, 2 * 936 + 64);
         assert!(rates.of(risen, 1, 0) > 1_400_000, "{}", rates.of(risen, 1, 0));
         let fallen = feed(&mut rates, risen, 1_000, 404);
         assert!(rates.of(fallen, 1, 0) > 1_000_000, "{}", rates.of(fallen, 1, 0));
         assert_eq!(rates.of(fallen, 0, 0), 0);
         assert_eq!(rates.of(fallen, 9, 9), 0);
+    }
+
+    #[test]
+    fn a_key_frame_now_and_then_makes_no_layer_dear() {
+        let (mut now, mut rates, mut most) = (start(), LayerRates::new(start()), 0);
+        for second in 0..20 {
+            // 100 kB of a key frame in four seconds of 800 kbit/s.
+            if second % 4 == 0 {
+                (0..100).for_each(|_| rates.add(now, 1, 0, 936));
+            }
+            now = feed(&mut rates, now, 1_000, 936);
+            if second > 4 {
+                most = most.max(rates.of(now, 1, 0));
+            }
+        }
+        assert!(most < 1_300_000, "{most}"); // a million on average
     }
 
     #[test]

@@ -2,10 +2,14 @@
 
 use super::{Ladder, Reason};
 
-/// A step up must leave so much of its price free, or the next ripple would take it back.
-const RISE_MARGIN: f64 = 1.12;
-/// What is granted is kept while it costs no more than this of what there is.
-const KEEP_MARGIN: f64 = 0.97;
+/// A step up must leave so much of its price free, or the next ripple would take it back. Little: the estimate is cautious
+/// itself, and whoever rises in vain waits longer the next time.
+const RISE_MARGIN: f64 = 1.03;
+/// What is granted is kept while so much of its price is there.
+const KEEP_MARGIN: f64 = 0.95;
+/// The least of a picture that is being sent is kept even so: to begin it anew costs a key frame, and a short squeeze delays
+/// it only.
+const LEAST_MARGIN: f64 = 0.75;
 
 /// Who comes first; the greater the sooner. Compared field by field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,11 +58,11 @@ pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
     claims.sort_unstable_by_key(|claim| (std::cmp::Reverse(claim.importance), claim.subscription));
     let mut left = budget as f64;
     for claim in &mut *claims {
-        // The least of a picture costs what it costs: no margin would make it fit.
-        let least = claim.ladder.rungs()[0].bps as f64 * KEEP_MARGIN;
-        claim.granted = (least <= left).then_some(0);
+        let least = claim.ladder.rungs()[0].bps as f64;
+        let needed = if claim.present.is_some() { least * LEAST_MARGIN } else { least };
+        claim.granted = (needed <= left).then_some(0);
         if claim.granted.is_some() {
-            left -= least.max(claim.price(0).min(left));
+            left -= claim.price(0).min(left);
         }
     }
     for equals in claims.chunk_by_mut(|one, other| one.importance == other.importance) {
@@ -143,14 +147,14 @@ mod tests {
         share(2_000_000, &mut claims);
         assert_eq!(granted(&claims, 99), Some(1));
         assert!((0..30).all(|at| granted(&claims, at) == Some(0)));
-        share(3_700_000, &mut claims);
+        share(3_500_000, &mut claims);
         assert_eq!(granted(&claims, 99), Some(2));
     }
 
     #[test]
     fn equals_climb_in_turn() {
         let mut claims = [claim(1, 2), claim(2, 2), claim(3, 2)];
-        share(1_700_000, &mut claims);
+        share(1_600_000, &mut claims);
         assert_eq!(claims.map(|claim| claim.granted), [Some(1); 3]);
     }
 
@@ -168,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_is_paused_only_when_much_is_missing() {
+        let mut claims = [claim(1, 2)];
+        share(140_000, &mut claims);
+        assert_eq!(claims[0].granted, None, "to begin it takes all");
+        claims[0].present = Some(0);
+        share(120_000, &mut claims);
+        assert_eq!(claims[0].granted, Some(0));
+        share(110_000, &mut claims);
+        assert_eq!(claims[0].granted, None);
+    }
+
+    #[test]
     fn the_least_important_is_paused_first() {
         let mut claims = [claim(1, 2), claim(2, 0)];
         share(200_000, &mut claims);
@@ -179,10 +195,10 @@ mod tests {
     #[test]
     fn what_is_granted_survives_a_ripple_and_is_not_taken_back_by_one() {
         let mut claims = [claim(1, 2)];
-        share(2_100_000, &mut claims);
+        share(2_040_000, &mut claims);
         assert_eq!(claims[0].granted, Some(1), "a step up wants a margin");
         claims[0].present = Some(2);
-        share(1_960_000, &mut claims);
+        share(1_940_000, &mut claims);
         assert_eq!(claims[0].granted, Some(2), "what one has is kept");
         share(1_800_000, &mut claims);
         assert_eq!(claims[0].granted, Some(1));
@@ -205,12 +221,11 @@ mod tests {
             }).collect();
             share(budget, &mut claims);
             let spent: u64 = claims.iter().filter_map(|claim| Some(claim.ladder.rungs()[claim.granted?].bps)).sum();
-            prop_assert!(spent as f64 * KEEP_MARGIN <= budget as f64 + 1.0, "{} of {}", spent, budget);
+            prop_assert!(spent as f64 * LEAST_MARGIN <= budget as f64 + 1.0, "{} of {}", spent, budget);
             prop_assert!(claims.iter().all(|claim| claim.granted.is_none_or(|granted| granted <= claim.top)));
-            // Nobody has more than the least while somebody more important has nothing.
-            let first_paused = claims.iter().position(|claim| claim.granted.is_none());
-            if let Some(first) = first_paused {
-                prop_assert!(claims[first..].iter().all(|claim| claim.granted.is_none_or(|granted| granted == 0)));
+            // Nobody rises while somebody has nothing.
+            if claims.iter().any(|claim| claim.granted.is_none()) {
+                prop_assert!(claims.iter().all(|claim| claim.granted.is_none_or(|granted| granted == 0)));
             }
         }
     }

@@ -13,9 +13,6 @@ use crate::subscription::Subscription;
 
 /// Feedback comes ten times a second and more; sharing out oftener would find the same.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Of what the line carries so much is shared out. The rest is for retransmissions, and for pictures that are larger than
-/// those before them.
-const SHARED: f64 = 0.95;
 /// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
 const HURRY: f64 = 1.25;
 /// A ladder's worth of headroom that probes look for, so that a step up finds it proven.
@@ -53,7 +50,7 @@ impl Shard {
         let peer = &mut self.model.peers[index as usize];
         peer.allocated = Some(now);
         let available = peer.downlink.as_ref().and_then(|line| line.available(now));
-        let budget = available.map_or(u64::MAX, |rate| rate.scaled(SHARED).minus(audio).bps());
+        let budget = available.map_or(u64::MAX, |rate| rate.minus(audio).bps());
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
         let wished = share(budget, &mut self.allocator.claims);
         let peer = &mut self.model.peers[index as usize];
@@ -65,6 +62,9 @@ impl Shard {
         for at in 0..self.allocator.claims.len() {
             let claim = self.allocator.claims[at];
             self.grant(now, &claim, available.is_some(), hurry);
+        }
+        if let Some(line) = &self.model.peers[index as usize].downlink {
+            tracing::trace!(peer = %self.model.peers[index as usize].id, budget, wished, sent, line = ?line.explain(), "shared out");
         }
         self.arm_line(now, index);
     }
