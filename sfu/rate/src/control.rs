@@ -24,6 +24,8 @@ const MULTIPLY: f64 = 1.08;
 const RAMP: f64 = 2.2;
 /// The same where the line was not full.
 const PROVEN_RAMP: f64 = 4.0;
+/// A probe that met a full line below this share of the estimate doubts it.
+const DOUBTFUL: f64 = 0.93;
 /// So long after a line carried more than was known, its rate is looked for.
 const CHANGED: Duration = Duration::from_secs(3);
 /// So long after a line was full, others may want to share it.
@@ -172,6 +174,10 @@ pub struct RateControl {
     /// Since when there is a queue that is not ours.
     stands_since: Option<Instant>,
     last_queue: i64,
+    /// What the last probe showed, if that was less than the estimate.
+    doubted: Option<BitRate>,
+    /// What went through of late.
+    steady: BitRate,
     least: BitRate,
     most: BitRate,
 }
@@ -191,6 +197,8 @@ impl RateControl {
             contested: None,
             stands_since: None,
             last_queue: 0,
+            doubted: None,
+            steady: BitRate::ZERO,
             least,
             most,
         }
@@ -224,6 +232,7 @@ impl RateControl {
     pub fn handle(&mut self, now: Instant, signals: Signals) -> Verdict {
         let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1));
         self.updated = now;
+        self.steady = signals.steady.unwrap_or(BitRate::ZERO);
         if self.phase == Phase::Drain {
             self.relief = None;
             return self.drain(now, signals);
@@ -273,6 +282,7 @@ impl RateControl {
 
     /// A probe proved a rate.
     pub fn on_proven(&mut self, now: Instant, result: ProbeResult, limited: bool) -> Belief {
+        self.doubt(result);
         let agrees = |capacity: BitRate| result.saturated && result.rate < capacity.scaled(BEYOND);
         if let Some(capacity) = self.capacity.filter(|&capacity| agrees(capacity)) {
             // A full line that carried more than was known carries that.
@@ -316,6 +326,17 @@ impl RateControl {
             }
         }
         Belief::Full
+    }
+
+    /// An estimate that is not used is not refuted by a queue. Two probes in a row that met a full line below it do that,
+    /// but for what demonstrably went through.
+    fn doubt(&mut self, result: ProbeResult) {
+        let below = result.saturated && result.rate < self.estimate.scaled(DOUBTFUL);
+        let before = std::mem::replace(&mut self.doubted, below.then_some(result.rate));
+        if let (Some(before), true) = (before, below) {
+            let carried = before.max(result.rate).max(self.steady);
+            self.estimate = self.estimate.min(carried).max(self.least);
+        }
     }
 
     fn raise(&mut self, rate: BitRate) {
@@ -390,9 +411,14 @@ impl RateControl {
         let drained_for = now.saturating_duration_since(self.drain_began);
         let grows = signals.queue > std::mem::replace(&mut self.last_queue, signals.queue);
         let first = drained_for < signals.round_trip && signals.queue > DRAINED;
-        if (first || (grows && signals.queue > STANDING))
-            && let Some(carried) = signals.full.map(|full| full.rate).or(signals.recent)
-        {
+        let carried = if first {
+            signals.full.map(|full| full.rate).or(signals.recent)
+        } else if grows && signals.queue > STANDING {
+            signals.full.filter(|full| full.grew).map(|full| full.rate)
+        } else {
+            None
+        };
+        if let Some(carried) = carried {
             self.capacity = Some(carried.min(self.capacity.unwrap_or(carried).scaled(BEYOND)));
         }
         if signals.queue < DRAINED && (signals.usage != Usage::Over || signals.newest < DRAINED) {

@@ -10,7 +10,7 @@ use crate::grouping::Grouping;
 use crate::history::{Fate, SentHistory};
 use crate::limited::ApplicationLimited;
 use crate::loss::LossControl;
-use crate::probe::Probes;
+use crate::probe::{ProbeResult, Probes};
 use crate::queue::QueueDelay;
 use crate::round_trip::RoundTrip;
 use crate::trend::{Trend, Usage};
@@ -104,6 +104,8 @@ pub struct Explanation {
     pub acknowledged: Option<BitRate>,
     /// The line's rate where it was last met.
     pub capacity: Option<BitRate>,
+    /// What the newest probe showed, and when that was known.
+    pub probe: Option<(Instant, ProbeResult)>,
 }
 
 /// Feedback, or parts of it, that was not believed.
@@ -146,6 +148,7 @@ pub struct Estimator {
     /// The estimate before the silence.
     spoken: BitRate,
     heard: bool,
+    newest_probe: Option<(Instant, ProbeResult)>,
     statuses: u32,
     disbelieved: Disbelieved,
 }
@@ -176,6 +179,7 @@ impl Estimator {
             halvings: 0,
             spoken: limits.start,
             heard: false,
+            newest_probe: None,
             statuses: MAX_STATUSES / 8,
             disbelieved: Disbelieved::default(),
         }
@@ -296,6 +300,7 @@ impl Estimator {
             inherent_loss: self.loss.inherent(),
             acknowledged: self.acknowledged.steady(),
             capacity: self.control.capacity(),
+            probe: self.newest_probe,
         }
     }
 
@@ -389,8 +394,9 @@ impl Estimator {
         if self.loss.conclude() {
             self.probes.on_fall(now, self.control.estimate(), self.target());
         }
-        if let Some(result) = self.probes.conclude(now, self.target())
-            && !(signals.usage == Usage::Over && signals.newest > PROBE_QUEUE)
+        let probed = self.probes.conclude(now, self.target());
+        self.newest_probe = probed.map(|result| (now, result)).or(self.newest_probe);
+        if let Some(result) = probed.filter(|_| signals.usage != Usage::Over || signals.newest <= PROBE_QUEUE)
         {
             match self.control.on_proven(now, result, self.limited.for_long(now)) {
                 Belief::Full => {}

@@ -43,4 +43,4 @@ pub use bit_rate::BitRate;
 pub use estimator::{Because, Disbelieved, Estimator, Explanation, Limits};
 pub use history::MAX_SENT;
 pub use pacer::{Class, Pacer};
-pub use probe::{ClusterId, ProbeCluster, ProbeReason};
+pub use probe::{ClusterId, ProbeCluster, ProbeReason, ProbeResult};

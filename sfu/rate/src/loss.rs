@@ -31,8 +31,11 @@ const TOLERATED: f64 = 0.02;
 const SUSPECT: f64 = 0.10;
 /// An observation below this share of the present rate tells what is lost at lower rates.
 const LOWER: f64 = 0.92;
-/// A lower rate that took less than this share of the loss away did not help.
+/// A lower rate that took less than this share of the loss away did not help; where more is lost than at the higher rate
+/// by as much, the line became another meanwhile, and the two say nothing of each other.
 const HELPED: f64 = 0.25;
+/// More than this is no radio: nothing could be repaired.
+const MAX_INHERENT: f64 = 0.35;
 /// The limit is this share of what was delivered.
 const BACK_OFF: f64 = 0.95;
 /// How a limit rises with each observation that gives it no reason.
@@ -156,7 +159,8 @@ impl LossControl {
     /// What is lost at present, if it is about what was lost at higher rates.
     fn unhelped(&self, rate: BitRate) -> Option<f64> {
         let higher = self.lost_where(|observed| observed.scaled(LOWER) > rate)?;
-        (self.present > higher * (1.0 - HELPED)).then_some(self.present)
+        let like_higher = higher * (1.0 - HELPED)..higher * (1.0 + HELPED) + TOLERATED;
+        (like_higher.contains(&self.present) && self.present < MAX_INHERENT).then_some(self.present)
     }
 
     fn lost_where(&self, rate: impl Fn(BitRate) -> bool) -> Option<f64> {
@@ -241,6 +245,24 @@ mod tests {
         let control = play(obedient, |_| 0.2);
         let limit = control.limit().unwrap_or(BitRate::MAX);
         assert!(limit > BitRate::from_kbps(700), "{limit}");
+    }
+
+    #[test]
+    fn a_line_that_becomes_worse_is_no_radio() {
+        let (mut control, mut at, mut owed) = (LossControl::default(), 0, 0.0);
+        while at < 8_000_000 {
+            // A policed line, and from the fourth second on one that passes a third of what it did.
+            let line = BitRate::from_kbps(if at < 4_000_000 { 900 } else { 300 });
+            let rate = control.limit().unwrap_or(BitRate::MAX).min(BitRate::from_kbps(1_200));
+            at += rate.time_for(1_000).as_micros() as i64;
+            owed += 1.0 - line.ratio(rate.max(line));
+            let lost = owed >= 1.0;
+            owed -= f64::from(u8::from(lost));
+            control.add(at, 1_000, lost);
+            control.conclude();
+        }
+        let limit = control.limit().expect("much was lost");
+        assert!((200..400).contains(&(limit.bps() / 1_000)), "{limit}");
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct ProbeCluster {
 /// What a cluster showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeResult {
+    /// What the cluster was to be sent at.
+    pub asked: BitRate,
     pub rate: BitRate,
     /// It met a full line: `rate` is about all there is.
     pub saturated: bool,
@@ -364,7 +366,8 @@ impl Flight {
         } else {
             sent
         };
-        Some(ProbeResult { rate: rate.min(sent), saturated, confirmed: self.confirms })
+        let rate = rate.min(sent);
+        Some(ProbeResult { asked: self.cluster.rate, rate, saturated, confirmed: self.confirms })
     }
 }
 
