@@ -15,7 +15,7 @@ const START: BitRate = BitRate::from_kbps(1_000);
 /// Names that wait: the pictures of some 300 ms at 30 Mbit/s. More would come too late to be of use.
 const MAX_WAITING: usize = 1_024;
 /// A packet that waited longer is not sent: its picture is past, and what follows waits behind it.
-const MAX_WAIT: Duration = Duration::from_secs(4);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 /// So many names of one encoding that wait are given up when a key frame makes them needless.
 const NEEDLESS: usize = 16;
 /// Without any feedback for so long after the first packet the peer has none to give: nothing is held back.

@@ -29,15 +29,30 @@ pub struct RingLimits {
     pub bytes: usize,
     /// Nobody asks for what is older: it is overwritten rather than kept by growing.
     pub horizon: Duration,
+    /// Below so many bytes it grows for what is younger than `long_horizon`.
+    pub small: usize,
+    pub long_horizon: Duration,
 }
 
 impl RingLimits {
     /// 1.5 MiB hold 3 s at 4 Mbit/s and 1,024 packets 2 s at 500 packets a second. More would serve only joiners
-    /// who then receive a burst they can't take; less loses retransmissions on long paths.
-    pub const VIDEO: Self =
-        Self { packets: 1024, bytes: 3 * 512 * 1024, horizon: Duration::from_millis(2500) };
+    /// who then receive a burst they can't take; less loses retransmissions on long paths. 192 KiB of a small picture
+    /// are what a line that just collapsed can be sent: it is kept back to its last key frame, if that is possible.
+    pub const VIDEO: Self = Self {
+        packets: 1024,
+        bytes: 3 * 512 * 1024,
+        horizon: Duration::from_millis(2500),
+        small: 192 * 1024,
+        long_horizon: Duration::from_secs(8),
+    };
     /// 128 packets are 2.5 s of 20 ms frames: more than any jitter buffer waits.
-    pub const AUDIO: Self = Self { packets: 128, bytes: 64 * 1024, horizon: Duration::from_millis(2500) };
+    pub const AUDIO: Self = Self {
+        packets: 128,
+        bytes: 64 * 1024,
+        horizon: Duration::from_millis(2500),
+        small: 0,
+        long_horizon: Duration::from_millis(2500),
+    };
 }
 
 /// What is kept beside the bytes of a packet.
@@ -291,7 +306,7 @@ impl PacketRing {
         let first = self.position.checked_sub(1).map_or(0, |last| self.part(last) + 1);
         (first..=self.part(end.saturating_sub(1))).any(|part| {
             self.written[part as usize % SEGMENTS]
-                .is_some_and(|at| now.saturating_duration_since(at) < self.limits.horizon)
+                .is_some_and(|at| now.saturating_duration_since(at) < self.horizon())
         })
     }
 
@@ -331,7 +346,12 @@ impl PacketRing {
     }
 
     fn is_young(&self, slot: &Slot, now: Instant) -> bool {
-        now.saturating_duration_since(slot.meta.arrived) < self.limits.horizon
+        now.saturating_duration_since(slot.meta.arrived) < self.horizon()
+    }
+
+    /// What is younger is worth growing for.
+    fn horizon(&self) -> Duration {
+        if self.arena.len() < self.limits.small { self.limits.long_horizon } else { self.limits.horizon }
     }
 }
 

@@ -242,6 +242,11 @@ impl Subscription {
         self.selector.is_some()
     }
 
+    /// Whether a packet is of a picture that another encoding's pictures follow, or are about to.
+    pub fn is_past(&self, encoding: u8, sequence: u64) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.is_past(encoding, sequence))
+    }
+
     /// Goes on with a key frame only.
     pub fn restart(&mut self) {
         if let Some(selector) = &mut self.selector {

@@ -4,6 +4,8 @@
 //! between pictures and gets them back at a key frame. Temporal layers are left out from one picture to the next and
 //! come back where the stream says that it can be.
 
+use std::cmp::Ordering;
+
 use weir_units::media::{Layer, MAX_ENCODINGS};
 
 /// References one frame may name: AV1 has 7 slots, VP9 names 3.
@@ -123,12 +125,12 @@ struct Current {
     changes: [Change; MAX_CHANGES],
 }
 
-/// Where an encoding was left: the highest number that came of it, and what passed since when.
+/// Where an encoding was left: the highest number that came of it, what passed at last, and what before that.
 #[derive(Clone, Copy, Debug)]
 struct Left {
     highest: u64,
-    since: u64,
     allowed: Layer,
+    changes: [Change; MAX_CHANGES],
 }
 
 /// What passes changed with a picture.
@@ -143,7 +145,7 @@ struct Change {
 
 impl Default for Left {
     fn default() -> Self {
-        Self { highest: 0, since: 0, allowed: LOWEST }
+        Self { highest: 0, allowed: LOWEST, changes: [Change::default(); MAX_CHANGES] }
     }
 }
 
@@ -249,6 +251,7 @@ impl Selector {
                 _ => self.past(packet),
             };
         };
+        let wanted = self.target_encoding(target);
         match &mut self.current {
             Some(current) if current.encoding == packet.encoding && packet.sequence < current.began => {
                 match self.past(packet) {
@@ -257,14 +260,25 @@ impl Selector {
                 }
             }
             Some(current) if current.encoding == packet.encoding => {
+                // While another encoding's key frame is awaited: all of this one if that is better, else the least.
+                let temporal = match wanted.cmp(&current.encoding) {
+                    Ordering::Less => 0,
+                    Ordering::Equal => target.temporal,
+                    Ordering::Greater => u8::MAX,
+                };
                 let target = match self.mode {
-                    Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },
+                    Mode::Simulcast { .. } => Layer { spatial: u8::MAX, temporal },
                     Mode::Layered => target,
                 };
                 current.select(packet, target)
             }
             _ => self.begin(packet, target),
         }
+    }
+
+    /// Whether a packet belongs to a stretch before the present one, or there is none at present.
+    pub fn is_past(&self, encoding: u8, sequence: u64) -> bool {
+        self.current.as_ref().is_none_or(|current| current.encoding != encoding || sequence < current.began)
     }
 
     /// The marker bit of a packet that is sent again.
@@ -324,25 +338,25 @@ impl Selector {
 
     fn note_left(&mut self, current: &Current) {
         if let Some(left) = self.left.get_mut(usize::from(current.encoding)) {
-            let since = current.changes[0].sequence;
-            *left = Left { highest: current.highest, since, allowed: current.allowed() };
+            let Current { highest, changes, .. } = *current;
+            *left = Left { highest, allowed: current.allowed(), changes };
         }
     }
 
-    /// A packet that came after its encoding was left may still fill its place, unless it is from before the last change
-    /// of what passed: the rest of its picture may have been left out.
+    /// A packet that came after its encoding was left may still fill its place, if its picture passed in its time. Where
+    /// that follows from what it refers to, nobody knows any more once something else passed.
     fn past(&self, packet: &PacketFacts) -> Decision {
-        match self.left.get(usize::from(packet.encoding)) {
-            Some(left) if packet.sequence < left.since => Decision::Drop,
-            Some(left)
-                if packet.sequence <= left.highest
-                    && packet.spatial <= left.allowed.spatial
-                    && packet.temporal <= left.allowed.temporal
-                    && !packet.is_padding =>
-            {
-                Decision::Forward { marker: packet.marker }
-            }
-            _ => Decision::Wait,
+        let Some(left) = self.left.get(usize::from(packet.encoding)) else { return Decision::Wait };
+        if packet.sequence > left.highest || packet.is_padding {
+            return Decision::Wait;
+        }
+        if packet.references.is_some() && packet.sequence < left.changes[0].sequence {
+            return Decision::Drop;
+        }
+        let allowed = allowed_then(&left.changes, left.allowed, packet);
+        match packet.spatial <= allowed.spatial && packet.temporal <= allowed.temporal {
+            true => Decision::Forward { marker: packet.marker },
+            false => Decision::Drop,
         }
     }
 }
@@ -431,10 +445,7 @@ impl Current {
 
     /// What passed when a late packet's picture was forwarded.
     fn allowed_then(&self, packet: &PacketFacts) -> Layer {
-        let is_past =
-            |change: &&Change| packet.sequence < change.sequence && packet.timestamp != change.timestamp;
-        let change = self.changes.iter().take_while(is_past).last();
-        change.map_or_else(|| self.allowed(), |change| change.before)
+        allowed_then(&self.changes, self.allowed(), packet)
     }
 
     fn allowed_spatial(&self) -> u8 {
@@ -500,6 +511,13 @@ impl History {
         let word = &mut self.dropped[usize::from(bit / 64)];
         *word = *word & !(1 << (bit % 64)) | u64::from(is_dropped) << (bit % 64);
     }
+}
+
+/// What passed when a late packet's picture was forwarded, if `now` does at present.
+fn allowed_then(changes: &[Change; MAX_CHANGES], now: Layer, packet: &PacketFacts) -> Layer {
+    let is_past =
+        |change: &&Change| packet.sequence < change.sequence && packet.timestamp != change.timestamp;
+    changes.iter().take_while(is_past).last().map_or(now, |change| change.before)
 }
 
 #[cfg(test)]

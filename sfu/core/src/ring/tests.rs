@@ -161,7 +161,7 @@ proptest! {
         packets in prop_oneof![Just(32_usize), Just(128), Just(1024)],
         bytes in prop_oneof![Just(32 * 1024_usize), Just(100_000), Just(1 << 20)],
     ) {
-        let limits = RingLimits { packets, bytes, horizon: Duration::from_secs(1) };
+        let limits = RingLimits { packets, bytes, horizon: Duration::from_secs(1), small: 0, long_horizon: Duration::from_secs(1) };
         let mut ring = PacketRing::with_limits(limits);
         let mut now = start();
         let (mut latest, mut put) = (FIRST, Vec::<(u64, usize, Instant)>::new());

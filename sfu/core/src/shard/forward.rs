@@ -198,6 +198,12 @@ impl Shard {
             let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else {
                 continue;
             };
+            // What another layer's key frame is about to make needless yields to all that waits.
+            if subscription.is_past(encoding, ingress)
+                && way.line.as_ref().is_some_and(|line| !line.passes(now))
+            {
+                continue;
+            }
             let offer = publication.offer(encoding, ingress, 0);
             match offer {
                 Some(offer) if out.egress.has_room_for(1) => {

@@ -16,7 +16,7 @@ pub(super) const MAX_REPLAY: usize = 48;
 const WINDOW: Duration = Duration::from_millis(250);
 /// Where a pacer spreads it, a replay may be longer: it must pass the line within this. Longer is no picture at once, and
 /// a publisher that is asked for a key frame has mostly sent one by then, which ends the replay.
-const PACED: Duration = Duration::from_millis(1_800);
+const PACED: Duration = Duration::from_millis(3_500);
 const MAX_PACED: usize = 512;
 
 /// A stretch of an encoding, all of which the ring may still hold.

@@ -40,6 +40,7 @@ fn late_packets_of_the_encoding_that_was_left_still_fill_their_places() {
         let publication = stage.publish(publisher, Shape::vp8_simulcast());
         let subscriber = stage.join();
         let subscription = stage.subscribe(subscriber, publication);
+        stage.run(secs(3)); // what the line carries is known, or that nobody tells
         (stage.line.loss_up, stage.line.loss_down) = (0.03, 0.03);
         for spatial in [2, 0, 1, 2, 1, 0, 2] {
             stage.wish(subscription, spatial, 2);

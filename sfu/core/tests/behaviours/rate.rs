@@ -78,6 +78,40 @@ fn a_line_that_collapses_is_given_less_at_once_and_all_when_it_recovers() {
 }
 
 #[test]
+fn a_collapse_is_survived_though_the_publisher_answers_no_request() {
+    for after in [6_000, 9_500, 13_000] {
+        let mut stage = Stage::new(8);
+        stage.reports_arrivals = true;
+        stage.line.down = neck(3_000);
+        (stage.line.delay, stage.line.jitter, stage.line.keeps_order) = (ms(50), ms(3), true);
+        let (publisher, subscriber) = (stage.join(), stage.join());
+        stage.clients[publisher].answers_key_frame_requests = false;
+        let shape = Shape { layers: vec![(600, 1), (1_000, 2), (1_100, 7)], ..Shape::vp8_simulcast() };
+        let video = stage.publish(publisher, shape);
+        let subscription = stage.subscribe(subscriber, video);
+        let began = stage.now;
+        let run = |stage: &mut Stage, millis: u64| {
+            for _ in 0..millis / 250 {
+                // A key frame each 8, 6 and 4 seconds, as of a file that is played.
+                let passed = (stage.now - began).as_millis() as u64;
+                for (stream, every) in stage.source(video).streams.iter_mut().zip([8_000, 6_000, 4_000]) {
+                    stream.wants_key = passed % every < 250;
+                }
+                stage.run(ms(250));
+            }
+        };
+        run(&mut stage, after);
+        stage.line.down = neck(300);
+        let collapsed = stage.now - stage.began;
+        run(&mut stage, 10_000);
+        assert!(last_encoding(&mut stage, subscription) <= 1);
+        let still = standstill(&mut stage, subscription, collapsed);
+        assert!(still < secs(2), "{still:?} after {after} ms");
+        assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_line_too_thin_for_two_pictures_has_one_and_is_told_of_the_other() {
     let mut stage = Stage::new(3);
     stage.reports_arrivals = true;

@@ -46,6 +46,8 @@ pub struct Line {
     pub delay: Duration,
     /// Packets are late by up to so much more, and overtake one another.
     pub jitter: Duration,
+    /// Packets wait for those before them rather than overtake.
+    pub keeps_order: bool,
     /// The chance of losing a packet of media or feedback, to the focus and from it.
     pub loss_up: f64,
     pub loss_down: f64,
@@ -101,6 +103,8 @@ pub struct Stage {
     pub reports_arrivals: bool,
     /// When the line to each client will have carried what is in its queue.
     free_at: BTreeMap<usize, Instant>,
+    /// When the last packet to each client, and of each, arrives.
+    arrives: BTreeMap<(bool, usize), Instant>,
     pub lost_in_queue: u64,
     routes: BTreeMap<Route, usize>,
     sealed: BTreeMap<(Route, u32, u16), (Instant, u64)>,
@@ -128,6 +132,7 @@ impl Stage {
             line: Line {
                 delay: ms(20),
                 jitter: ms(0),
+                keeps_order: false,
                 loss_up: 0.0,
                 loss_down: 0.0,
                 swaps: false,
@@ -137,6 +142,7 @@ impl Stage {
             },
             reports_arrivals: false,
             free_at: BTreeMap::new(),
+            arrives: BTreeMap::new(),
             lost_in_queue: 0,
             events: Vec::new(),
             runs: Runs::default(),
@@ -352,6 +358,15 @@ impl Stage {
         if matches!(to, To::Focus(_)) && !self.line.batch.is_zero() {
             let steps = (arrival - self.began).as_micros().div_ceil(self.line.batch.as_micros());
             arrival = self.began + self.line.batch * steps as u32;
+        }
+        if self.line.keeps_order {
+            let way = match to {
+                To::Client(at) => (false, at),
+                To::Focus(route) => (true, self.routes.get(&route).copied().unwrap_or(usize::MAX)),
+            };
+            let last = self.arrives.entry(way).or_insert(arrival);
+            arrival = arrival.max(*last);
+            *last = arrival;
         }
         self.network.push(Reverse((arrival, self.order)));
         self.in_flight.insert(self.order, InFlight { to, bytes });
