@@ -368,12 +368,15 @@ impl RateControl {
     /// What the line carries, where a queue says that it is full. What arrives is what it carries while a queue grows;
     /// a queue that stands while we send less than we may was not filled by us, and what arrives is only what we sent.
     fn measure(&self, signals: Signals) -> Option<BitRate> {
+        let doubtful = self.estimate.scaled(UNMEASURED);
         if let Some(full) = signals.full.filter(|full| full.grew || !signals.limited) {
-            return Some(full.rate);
+            // A short queue may be of packets that overtook one another. If it is not, it is longer next time.
+            let is_short = signals.queue.max(signals.newest) < STANDING;
+            return Some(if is_short { full.rate.max(doubtful) } else { full.rate });
         }
         // What arrived of late includes pauses of those on the way: alone it proves little.
         let measured = signals.recent.or(signals.steady).unwrap_or(BitRate::ZERO);
-        (!signals.limited).then_some(measured.max(self.estimate.scaled(UNMEASURED)))
+        (!signals.limited).then_some(measured.max(doubtful))
     }
 
     fn stand(&mut self, now: Instant, round_trip: Duration) -> Verdict {
