@@ -66,11 +66,11 @@ fn origin() -> Instant {
 }
 
 impl Call {
-    pub fn new() -> Self {
+    pub fn new(rate_control: bool) -> Self {
         let context = || Arc::new(TransportContext::generate().expect("a certificate can be made"));
         let (context, client_context) = (context(), context());
         Self {
-            shard: Shard::new(&ShardConfig { index: 0, rate_control: false }, Arc::clone(&context), 1),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control }, Arc::clone(&context), 1),
             now: origin(),
             context,
             client_context,

@@ -14,6 +14,7 @@ use crate::call::{Call, Media, imaginary};
 use crate::floor::Floor;
 use crate::measure::{Comparison, Cost, compare};
 use crate::publisher::Publisher;
+use crate::reporters::Reporters;
 use crate::sinks::{SinkKind, Sinks};
 
 /// Packets forwarded in a run, at least.
@@ -45,6 +46,8 @@ pub struct Plan {
     pub interval: Duration,
     /// `None` is in memory.
     pub sinks: Option<SinkKind>,
+    /// Subscribers report on what arrives, and are sent what their line carries. In memory only.
+    pub rate_control: bool,
 }
 
 /// Sizes as libwebrtc splits a frame: the last ones a byte longer.
@@ -61,6 +64,7 @@ impl Plan {
             lines: 2,
             interval: Duration::from_micros(33_333),
             sinks: Some(SinkKind::Queued),
+            rate_control: false,
         }
     }
 
@@ -154,6 +158,38 @@ pub fn measure(plan: Plan) -> Row {
     Row { plan, comparison, segments }
 }
 
+/// What rate control adds: the same with and without it, in memory, in turn.
+pub fn measure_rate_control(plan: Plan) -> Row {
+    let with = Plan { sinks: None, rate_control: true, ..plan };
+    let without = Plan { rate_control: false, ..with.clone() };
+    let mut sides = [&with, &without].map(|plan| {
+        let mut side = Ours::new(plan, None);
+        side.warm_up();
+        side
+    });
+    let [ours, floor] = &mut sides;
+    let expected = (with.subscribers * with.sizes.len()) as u64;
+    let turns = PACKETS.div_ceil(with.subscribers * with.sizes.len());
+    let (probes, held) = (ours.call.shard.stats().probes, ours.call.shard.stats().rtp_out);
+    let run = |side: &mut Ours| {
+        let mut cost = Cost::new();
+        for _ in 0..turns {
+            side.refill();
+            cost.charge(|| side.turn());
+            side.hear();
+            cost.units += expected;
+        }
+        cost
+    };
+    let comparison = compare(|| run(ours), || run(floor));
+    let stats = ours.call.shard.stats();
+    let forwarded = stats.rtp_out - held;
+    assert_eq!(stats.probes, probes, "all that is wanted passes");
+    assert_eq!(forwarded % expected, 0, "and at once");
+    let (messages, datagrams) = ours.sent();
+    Row { plan: with, comparison, segments: datagrams as f64 / messages.max(1) as f64 }
+}
+
 /// Takes turns until what arrived is sent: one, unless the machine is so busy that the kernel put off delivering it.
 fn until_sent(expected: u64, mut turn: impl FnMut() -> u64) {
     let mut sent = 0;
@@ -195,11 +231,13 @@ struct Ours {
     witnessed: u64,
     /// In memory: messages and datagrams sent.
     sent: (u64, u64),
+    reporters: Option<Reporters>,
 }
 
 impl Ours {
     fn new(plan: &Plan, sinks: Option<&[SocketAddr]>) -> Self {
-        let mut call = Call::new();
+        let mut call = Call::new(plan.rate_control);
+        let mut reporters = plan.rate_control.then(|| Reporters::new(call.now));
         let wire = sinks.map(|_| {
             let options = SocketOptions { receive_buffer: Some(4 << 20), ..SocketOptions::default() };
             let address = "127.0.0.1:0".parse().expect("an address");
@@ -231,11 +269,14 @@ impl Ours {
                 Some(sinks) => Route::Udp { socket: 0, remote: sinks[number] },
                 None => imaginary(number),
             };
-            let Media { peer, ingress, .. } = call.connect(route, plan.subscribers, &mut Cost::default());
+            let Media { peer, ingress, egress } = call.connect(route, plan.subscribers, &mut Cost::default());
             for &publication in &publications {
                 call.subscribe(peer, publication, plan.codec);
             }
             witness.get_or_insert((route, ingress));
+            if let Some(reporters) = &mut reporters {
+                reporters.add(route, egress);
+            }
         }
         let now = call.now;
         Self {
@@ -253,6 +294,7 @@ impl Ours {
             witness: witness.expect("there are subscribers"),
             witnessed: 0,
             sent: (0, 0),
+            reporters,
         }
     }
 
@@ -263,11 +305,24 @@ impl Ours {
         while self.call.now < start + WARM_UP {
             self.refill();
             self.turn_in_memory(true);
+            self.pass_time();
             frames += 1;
         }
         let expected = frames * self.sizes.len() as u64;
         assert!(self.witnessed * 100 >= expected * 99, "{} of {expected} packets opened", self.witnessed);
         self.wire = wire;
+    }
+
+    /// Timers that are due before the next frame, each in its time: probes are paced by them.
+    fn pass_time(&mut self) {
+        let end = self.call.now + self.interval;
+        let began = self.call.now;
+        while let Some(at) = self.call.shard.poll_timeout().filter(|at| *at < end) {
+            self.call.now = at.max(self.call.now);
+            self.call.shard.handle_timeout(self.call.now);
+            self.take_egress(true);
+        }
+        self.call.now = began;
     }
 
     /// Off the clock: time passes, and the next frame arrives.
@@ -281,6 +336,9 @@ impl Ours {
             self.report_from_publishers();
             self.reported = self.call.now;
         }
+        if let Some(reporters) = &mut self.reporters {
+            reporters.make_due(self.call.now);
+        }
         let publishers = self.publishers.len();
         let (publisher, _, socket) = &mut self.publishers[self.frames % publishers];
         let tracks = publisher.tracks();
@@ -291,6 +349,13 @@ impl Ours {
             }
         }
         self.frames += 1;
+    }
+
+    /// Off the clock: what was just sent arrives.
+    fn hear(&mut self) {
+        if let Some(reporters) = &mut self.reporters {
+            reporters.take_all(self.call.now, self.sizes.len());
+        }
     }
 
     fn report_from_publishers(&mut self) {
@@ -309,8 +374,11 @@ impl Ours {
     }
 
     fn turn_in_memory(&mut self, witness: bool) {
-        let Self { call, publishers, .. } = self;
+        let Self { call, publishers, reporters, .. } = self;
         let now = call.now;
+        for (route, mut report) in reporters.iter_mut().flat_map(|reporters| reporters.due.drain(..)) {
+            call.shard.handle_datagram(now, route, &mut report);
+        }
         let at = (self.frames - 1) % publishers.len();
         let (publisher, route, _) = &mut publishers[at];
         for packet in &mut publisher.packets {
@@ -335,6 +403,9 @@ impl Ours {
         self.sent.0 += egress.runs().len() as u64;
         self.sent.1 += egress.runs().iter().map(|run| run.segments as u64).sum::<u64>();
         if witness {
+            if let Some(reporters) = &mut self.reporters {
+                reporters.take(self.call.now, egress);
+            }
             let (route, ingress) = &mut self.witness;
             for run in egress.runs().iter().filter(|run| run.route == *route) {
                 for packet in run.datagrams(egress.arena()) {

@@ -54,7 +54,7 @@ pub fn measure() -> Joins {
 
 /// The forwarding plane alone.
 fn join_media() -> Cost {
-    let mut call = Call::new();
+    let mut call = Call::new(false);
     let publisher = call.connect(imaginary(0), 1, &mut Cost::default()).peer;
     let codecs = [Codec::Opus, Codec::Vp8];
     let tracks = codecs.map(|codec| call.publish(publisher, codec, codec as u32 + 1));
@@ -74,7 +74,7 @@ fn join_media() -> Cost {
 /// With the client's token and request read, the room's part, and its commands carried out. HTTP and WebSocket framing
 /// are not in it.
 fn join_rooms() -> Cost {
-    let mut call = Call::new();
+    let mut call = Call::new(false);
     let keys = Keys::new([("key".to_owned(), "a secret that is long enough".to_owned())]);
     let config = Arc::new(RoomConfig { keys: keys.clone(), ..RoomConfig::default() });
     let media = LocalMedia {

@@ -14,6 +14,7 @@ mod measure;
 mod peers;
 mod publisher;
 mod report;
+mod reporters;
 mod sinks;
 mod system;
 
@@ -48,6 +49,8 @@ enum Part {
     Sockets,
     /// A forwarded packet, in memory
     Memory,
+    /// What rate control adds to a forwarded packet, in memory
+    Rate,
     /// A join
     Join,
     /// Memory kept by idle peers
@@ -77,6 +80,12 @@ fn main() -> anyhow::Result<()> {
     for plan in plans {
         eprintln!("{plan}");
         report.forward.push(forward::measure(plan));
+    }
+    if wants(Part::Rate) {
+        for plan in [Plan::frames(100), Plan::singles(100), Plan::audio(40)] {
+            eprintln!("{plan}, with and without rate control");
+            report.rates.push(forward::measure_rate_control(plan));
+        }
     }
     if cli.json {
         println!("{:#}", report.to_json());

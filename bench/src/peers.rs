@@ -28,7 +28,7 @@ pub struct Memories {
 }
 
 pub fn measure() -> Memories {
-    let mut call = Call::new();
+    let mut call = Call::new(false);
     let publisher = call.connect(imaginary(0), 1, &mut Cost::default()).peer;
     let codec = |track: usize| if track.is_multiple_of(2) { Codec::Opus } else { Codec::Vp8 };
     let tracks: Vec<PublicationId> =

@@ -9,6 +9,7 @@ use crate::peers::{Memories, Memory};
 
 /// Goals, as ratios or absolute figures. They are shown beside what was found and decide nothing.
 const FORWARD_RATIO: f64 = 1.3;
+const RATE_NS: f64 = 150.0;
 const JOIN_MEDIA_US: f64 = 500.0;
 const JOIN_SIGNALLING_US: f64 = 1_000.0;
 const PEER_BYTES: f64 = 65_536.0;
@@ -17,6 +18,8 @@ const SUBSCRIPTION_BYTES: f64 = 1_024.0;
 #[derive(Default)]
 pub struct Report {
     pub forward: Vec<Row>,
+    /// With rate control, and without it in the floor's place.
+    pub rates: Vec<Row>,
     pub joins: Option<Joins>,
     pub memories: Option<Memories>,
 }
@@ -25,6 +28,9 @@ impl Report {
     pub fn print(&self) {
         if !self.forward.is_empty() {
             self.print_forward();
+        }
+        if !self.rates.is_empty() {
+            self.print_rates();
         }
         if let Some(joins) = &self.joins {
             println!("\nA join, two tracks and two data channels: CPU µs of the focus, median (least);");
@@ -72,6 +78,30 @@ impl Report {
         }
     }
 
+    fn print_rates(&self) {
+        println!(
+            "\nWhat rate control adds to a forwarded packet, in memory, every subscriber reporting each 100 ms:"
+        );
+        println!("CPU ns, median (least)\n");
+        println!("| what | N | with | without | more | goal | allocations a packet |");
+        println!("|---|---:|---:|---:|---:|---:|---:|");
+        for Row { plan, comparison, .. } in &self.rates {
+            let Comparison { ours: with, floor: without, allocations, units, .. } = comparison;
+            println!(
+                "| {} | {} | {:.0} ({:.0}) | {:.0} ({:.0}) | {:.0} ({:.0}) | {RATE_NS} | {} |",
+                plan.name,
+                plan.subscribers,
+                with.median,
+                with.least,
+                without.median,
+                without.least,
+                with.median - without.median,
+                with.least - without.least,
+                *allocations as f64 / *units as f64,
+            );
+        }
+    }
+
     /// How far apart the cheapest and the dearest are of cases that should cost the same.
     fn spreads(&self) -> Vec<(String, f64)> {
         let mut spreads = Vec::new();
@@ -108,7 +138,16 @@ impl Report {
                 "cost": comparison(&row.comparison),
             })
         });
+        let rates = self.rates.iter().map(|row| {
+            json!({
+                "what": row.plan.name, "subscribers": row.plan.subscribers,
+                "with_ns": row.comparison.ours.median, "with_least_ns": row.comparison.ours.least,
+                "without_ns": row.comparison.floor.median, "without_least_ns": row.comparison.floor.least,
+                "allocations": row.comparison.allocations, "units": row.comparison.units,
+            })
+        });
         json!({
+            "rate_control": rates.collect::<Vec<_>>(),
             "forward": forward.collect::<Vec<_>>(),
             "join": self.joins.as_ref().map(|joins| {
                 json!({ "media": comparison(&joins.media), "signalling": comparison(&joins.signalling) })
