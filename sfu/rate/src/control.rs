@@ -472,7 +472,11 @@ impl RateControl {
     /// True when what a probe hinted at is reached.
     fn increase(&mut self, now: Instant, elapsed: Duration, signals: Signals, brake: i64) -> bool {
         if signals.limited {
-            return false; // what is not used is not proven
+            // What is not used is not proven, and does no harm if it is not there: half of it is, until the next probe.
+            if let Some(ramp) = self.ramp.take() {
+                self.raise(self.estimate.max(self.estimate.plus(ramp.to).scaled(0.5)));
+            }
+            return false;
         }
         let Some(proven) = signals.recent.max(signals.steady) else { return false };
         if let Some(ramp) = self.ramp {

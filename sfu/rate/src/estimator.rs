@@ -369,6 +369,7 @@ impl Estimator {
         self.round_trip.add(round_trip);
         self.unanswered = (self.micros(now) > newest).then_some(now);
         self.is_limited = self.limited.judge(now, self.target());
+        self.probes.set_limited(self.is_limited);
         let queue = self.queue.recent();
         let shadowed = self.probed.is_some_and(|probed| newest < probed + PROBE_SHADOW);
         let signals = Signals {

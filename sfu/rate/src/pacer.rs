@@ -66,6 +66,11 @@ impl Pacer {
         self.burst = burst;
     }
 
+    /// Lets pictures wait until then, at most as long as debts last.
+    pub fn hold(&mut self, until: Instant) {
+        self.free_at = self.free_at.max(until);
+    }
+
     /// Sends a probe as soon as what runs is done; one more waits at most.
     pub fn probe(&mut self, now: Instant, cluster: ProbeCluster) {
         if self.running.is_none() {

@@ -57,6 +57,8 @@ const RECOVERY: f64 = 0.85;
 const NEWS: f64 = 1.05;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same while what is sent leaves much of the estimate free: then a probe is in nobody's way.
+const QUICK: Duration = Duration::from_millis(500);
 /// Added for each probe that showed nothing. An up-switch waits for at most this; a probe costs 15 ms of doubled rate.
 const BACK_OFF: Duration = Duration::from_millis(250);
 const MAX_INTERVAL: Duration = Duration::from_millis(1_250);
@@ -143,6 +145,7 @@ pub struct Probes {
     wanted: BitRate,
     not_before: Instant,
     fruitless: u32,
+    is_quick: bool,
 }
 
 impl Probes {
@@ -157,11 +160,17 @@ impl Probes {
             wanted: BitRate::ZERO,
             not_before: now,
             fruitless: 0,
+            is_quick: false,
         }
     }
 
     pub fn set_wanted(&mut self, wanted: BitRate) {
         self.wanted = wanted;
+    }
+
+    /// Whether what is sent is limited by what there is to send.
+    pub fn set_limited(&mut self, limited: bool) {
+        self.is_quick = limited;
     }
 
     /// The next cluster to send. `calm` is whether the line shows no congestion, `noise`
@@ -291,11 +300,14 @@ impl Probes {
         {
             return Some((before.min(estimate.scaled(MAX_FACTOR)), ProbeReason::Recovery));
         }
-        let factor = if self.fruitless > 0 { AGAIN } else { FURTHER };
+        let factor = if self.fruitless > 0 && !self.is_quick { AGAIN } else { FURTHER };
         Some((estimate.scaled(factor), ProbeReason::Wanted))
     }
 
     fn interval(&self) -> Duration {
+        if self.is_quick {
+            return QUICK;
+        }
         (INTERVAL + BACK_OFF * self.fruitless.min(8)).min(MAX_INTERVAL)
     }
 
