@@ -14,6 +14,13 @@ use weir_rtp::rtcp::TransportFeedback;
 const START: BitRate = BitRate::from_kbps(1_000);
 /// Names that wait: the pictures of some 300 ms at 30 Mbit/s. More would come too late to be of use.
 const MAX_WAITING: usize = 1_024;
+/// Packets to be sent again that wait. Who misses more asks once more.
+const MAX_WAITING_AGAIN: usize = 64;
+/// Names know no sizes; pictures' packets are mostly about so long, in bytes.
+const TYPICAL: u64 = 1_000;
+/// After a layer was left in a hurry nothing but audio is sent for so long: what is under way fills the queue before the
+/// line to the brim, and what comes next, a key frame, would be lost at it.
+const HOLD: Duration = Duration::from_millis(50);
 /// A packet that waited longer is not sent: its picture is past, and what follows waits behind it.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// So many names of one encoding that wait are given up when a key frame makes them needless.
@@ -40,12 +47,14 @@ pub(crate) struct Waiting {
     pub since: Instant,
 }
 
-/// One peer's line; see the module's description. Bound: [`MAX_WAITING`] names.
+/// One peer's line; see the module's description. Bound: [`MAX_WAITING`] names, and [`MAX_WAITING_AGAIN`].
 #[derive(Debug)]
 pub(crate) struct Downlink {
     estimator: Estimator,
     pacer: Pacer,
     waiting: VecDeque<Waiting>,
+    /// What is to be sent again, before all that: a subscription, and a number that it was sent under.
+    again: VecDeque<(u32, u16)>,
     first_sent: Option<Instant>,
     heard: bool,
 }
@@ -59,6 +68,7 @@ impl Downlink {
             estimator: Estimator::new(now, limits),
             pacer,
             waiting: VecDeque::new(),
+            again: VecDeque::new(),
             first_sent: None,
             heard: false,
         }
@@ -110,12 +120,35 @@ impl Downlink {
     /// Whether a picture's packet may leave now, ahead of nothing that waits.
     #[inline]
     pub fn passes(&self, now: Instant) -> bool {
-        self.waiting.is_empty() && (self.pacer.when(now, Class::Video) <= now || !self.is_limited(now))
+        self.waiting.is_empty()
+            && self.again.is_empty()
+            && (self.pacer.when(now, Class::Video) <= now || !self.is_limited(now))
     }
 
-    /// Whether a packet may be sent again now. Who misses it asks once more if not.
+    /// Whether a packet may be sent again now, ahead of nothing that is to be.
     pub fn passes_again(&self, now: Instant) -> bool {
+        self.again.is_empty() && self.is_due_again(now)
+    }
+
+    fn is_due_again(&self, now: Instant) -> bool {
         self.pacer.when(now, Class::Retransmission) <= now || !self.is_limited(now)
+    }
+
+    /// Lets a packet wait to be sent again, unless it does or too many do.
+    pub fn wait_again(&mut self, subscription: u32, number: u16) {
+        if self.again.len() < MAX_WAITING_AGAIN && !self.again.contains(&(subscription, number)) {
+            self.again.push_back((subscription, number));
+        }
+    }
+
+    /// The next that may be sent again now.
+    pub fn take_due_again(&mut self, now: Instant) -> Option<(u32, u16)> {
+        self.is_due_again(now).then(|| self.again.pop_front()).flatten()
+    }
+
+    /// A layer was left in a hurry.
+    pub fn hold(&mut self, now: Instant) {
+        self.pacer.hold(now + HOLD);
     }
 
     /// Lets a packet wait. False if too many do.
@@ -149,6 +182,11 @@ impl Downlink {
         true
     }
 
+    /// About how many bytes of pictures wait.
+    pub fn backlog(&self) -> u64 {
+        self.waiting.len() as u64 * TYPICAL
+    }
+
     /// Whether much of a subscription waits.
     pub fn is_behind(&self, subscription: u32) -> bool {
         self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
@@ -166,6 +204,7 @@ impl Downlink {
     /// A subscription goes: nothing of it waits any more.
     pub fn forget(&mut self, subscription: u32) {
         self.waiting.retain(|name| name.subscription != subscription);
+        self.again.retain(|name| name.0 != subscription);
     }
 
     /// How many bytes of padding a probe wants now.
@@ -184,7 +223,8 @@ impl Downlink {
     #[inline]
     pub fn next_turn(&self, now: Instant) -> Option<Instant> {
         let media = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
-        [media, self.pacer.next_of_cluster()].into_iter().flatten().min()
+        let again = (!self.again.is_empty()).then(|| self.pacer.when(now, Class::Retransmission));
+        [media, again, self.pacer.next_of_cluster()].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {

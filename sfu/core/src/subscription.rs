@@ -242,9 +242,12 @@ impl Subscription {
         self.selector.is_some()
     }
 
-    /// Whether a packet is of a picture that another encoding's pictures follow, or are about to.
-    pub fn is_past(&self, encoding: u8, sequence: u64) -> bool {
-        self.selector.as_ref().is_some_and(|selector| selector.is_past(encoding, sequence))
+    /// Whether the packet that has this egress number is of a picture that another encoding's pictures follow, or are
+    /// about to.
+    pub fn is_past(&mut self, sequence_number: u16) -> bool {
+        let number = self.sequence.extend_egress(sequence_number);
+        let Some((encoding, ingress)) = self.sequence.ingress_of(number) else { return false };
+        self.selector.as_ref().is_some_and(|selector| selector.is_past(encoding, ingress))
     }
 
     /// Goes on with a key frame only.

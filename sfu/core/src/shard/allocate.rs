@@ -106,6 +106,7 @@ impl Shard {
             && subscription.hurry()
         {
             line.forget_all_but_begun(claim.subscription);
+            line.hold(now);
             hurries = true;
         }
         if std::mem::replace(&mut subscription.paused, paused) != paused {

@@ -183,37 +183,54 @@ impl Shard {
         self.note_key_frame_wishes(now, index);
     }
 
-    /// Sends packets again that a subscriber misses.
+    /// Sends packets again that a subscriber misses, now or as its line takes them.
     pub(super) fn retransmit(&mut self, now: Instant, index: u32, lost: impl Iterator<Item = u16>) {
         let Self { model, out, .. } = self;
         let Model { peers, publications, subscriptions, .. } = model;
         let subscription = &mut subscriptions[index as usize];
         let publication = &publications[subscription.publication as usize];
-        let Some(mut way) = peers[subscription.peer as usize].way() else { return };
+        let owner = subscription.peer;
+        let peer = &mut peers[owner as usize];
+        let mut waits = false;
         for sequence_number in lost.take(MAX_RESENDS) {
-            // On a full line repairs would make more losses than they mend; who still misses it asks again.
-            if way.line.as_ref().is_some_and(|line| !line.passes_again(now)) {
-                return;
-            }
-            let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else {
-                continue;
-            };
-            // What another layer's key frame is about to make needless yields to all that waits.
-            if subscription.is_past(encoding, ingress)
-                && way.line.as_ref().is_some_and(|line| !line.passes(now))
-            {
-                continue;
-            }
-            let offer = publication.offer(encoding, ingress, 0);
-            match offer {
-                Some(offer) if out.egress.has_room_for(1) => {
-                    if subscription.resend(now, &offer, number, &mut way, &mut out.egress) {
-                        out.stats.retransmitted += 1;
-                    }
+            if let Some(line) = peer.downlink.as_mut().filter(|line| !line.passes_again(now)) {
+                // What another layer's key frame is about to make needless yields to all that waits.
+                if !subscription.is_past(sequence_number) {
+                    line.wait_again(index, sequence_number);
+                    waits = true;
                 }
-                _ => out.stats.not_retransmittable += 1,
+                continue;
+            }
+            let Some(mut way) = peer.way() else { return };
+            resend_from_ring(now, publication, sequence_number, subscription, &mut way, out);
+        }
+        if waits {
+            self.arm_line(now, owner);
+        }
+    }
+}
+
+/// Sends a packet again by the number that it was sent under.
+pub(super) fn resend_from_ring(
+    now: Instant,
+    publication: &Publication,
+    sequence_number: u16,
+    subscription: &mut Subscription,
+    way: &mut Way<'_>,
+    out: &mut Outbox,
+) {
+    let is_busy = way.line.as_ref().is_some_and(|line| !line.passes(now));
+    if is_busy && subscription.is_past(sequence_number) {
+        return;
+    }
+    let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else { return };
+    match publication.offer(encoding, ingress, 0) {
+        Some(offer) if out.egress.has_room_for(1) => {
+            if subscription.resend(now, &offer, number, way, &mut out.egress) {
+                out.stats.retransmitted += 1;
             }
         }
+        _ => out.stats.not_retransmittable += 1,
     }
 }
 

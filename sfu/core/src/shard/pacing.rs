@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use weir_rtp::rtcp::TransportFeedback;
 
-use super::forward::offer_from_ring;
+use super::forward::{offer_from_ring, resend_from_ring};
 use super::timeouts::TICK;
 use super::{Model, Shard};
 use crate::downlink::Downlink;
@@ -50,6 +50,13 @@ impl Shard {
         for _ in 0..MAX_TURN {
             if !out.egress.has_room_for(1) {
                 return;
+            }
+            if let Some((at, number)) = peer.downlink.as_mut().and_then(|line| line.take_due_again(now)) {
+                let subscription = &mut subscriptions[at as usize];
+                let publication = &publications[subscription.publication as usize];
+                let Some(mut way) = peer.way() else { return };
+                resend_from_ring(now, publication, number, subscription, &mut way, out);
+                continue;
             }
             let Some(name) = peer.downlink.as_mut().and_then(|line| line.take_due(now)) else { return };
             let subscription = &mut subscriptions[name.subscription as usize];

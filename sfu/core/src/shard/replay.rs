@@ -14,7 +14,7 @@ use crate::subscription::Subscription;
 /// way, besides flooding a thin line. Whoever gets no replay gets a key frame that is asked for, a round trip later.
 pub(super) const MAX_REPLAY: usize = 48;
 const WINDOW: Duration = Duration::from_millis(250);
-/// Where a pacer spreads it, a replay may be longer: it must pass the line within this. Longer is no picture at once, and
+/// Where a pacer spreads it, a replay may be longer: with what waits already it must pass the line within this. Longer is no picture at once, and
 /// a publisher that is asked for a key frame has mostly sent one by then, which ends the replay.
 const PACED: Duration = Duration::from_millis(3_500);
 const MAX_PACED: usize = 512;
@@ -47,7 +47,7 @@ impl Shard {
             let numbers = first..first + packets as u64;
             let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
             let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
-            if rate.time_for(bytes as u64) > PACED {
+            if rate.time_for(bytes as u64 + line.backlog()) > PACED {
                 return;
             }
             line.forget_all_but_begun(index);
