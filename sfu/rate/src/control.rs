@@ -414,15 +414,14 @@ impl RateControl {
         let drained_for = now.saturating_duration_since(self.drain_began);
         let grows = signals.queue > std::mem::replace(&mut self.last_queue, signals.queue);
         let first = drained_for < signals.round_trip && signals.queue > DRAINED;
-        let carried = if first {
-            signals.full.map(|full| full.rate).or(signals.recent)
-        } else if grows && signals.queue > STANDING {
-            signals.full.filter(|full| full.grew).map(|full| full.rate)
-        } else {
-            None
-        };
-        if let Some(carried) = carried {
-            self.capacity = Some(carried.min(self.capacity.unwrap_or(carried).scaled(BEYOND)));
+        // What came of less than the line takes says only that it takes as much.
+        let known = self.capacity.unwrap_or(self.estimate);
+        match signals.full {
+            Some(full) if full.grew && (first || grows && signals.queue > STANDING) => {
+                self.capacity = Some(full.rate.min(known.scaled(BEYOND)));
+            }
+            Some(full) if first => self.capacity = Some(full.rate.clamp(known, known.scaled(BEYOND))),
+            _ => {}
         }
         if signals.queue < DRAINED && (signals.usage != Usage::Over || signals.newest < DRAINED) {
             self.resume();
