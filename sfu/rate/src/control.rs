@@ -60,10 +60,10 @@ const UNMEASURED: f64 = 0.85;
 const DRAINED: i64 = 10_000;
 /// Above this much queue a megabit a second is high enough. Who sends more is content with less queue and who sends
 /// less endures more, so that those who share a queue become equal.
-const BRAKE: f64 = 13_000.0;
+const BRAKE: f64 = 11_500.0;
 const BRAKE_RATE: BitRate = BitRate::from_kbps(1_000);
 const BRAKE_LEAST: f64 = 6_000.0;
-const BRAKE_MOST: f64 = 30_000.0;
+const BRAKE_MOST: f64 = 26_000.0;
 /// Where delays scatter more queue is none. In microseconds.
 const OF_NOISE: f64 = 1.0;
 const MAX_NOISE: f64 = 8_000.0;

@@ -42,6 +42,8 @@ const MAX_HALVINGS: u32 = 3;
 /// A silence after which so little is missing, and so little queues (in microseconds), was a pause of the receiver's.
 const PAUSE_LOSS: f64 = 0.1;
 const PAUSE_QUEUE: i64 = 20_000;
+/// Less than this share of the target sent leaves room for probes.
+const ROOMY: f64 = 0.85;
 /// A result that contradicts what was known is asked for again with this much more, since some is lost in measuring.
 const CONFIRM: f64 = 1.2;
 /// The same where nobody is harmed.
@@ -369,7 +371,7 @@ impl Estimator {
         self.round_trip.add(round_trip);
         self.unanswered = (self.micros(now) > newest).then_some(now);
         self.is_limited = self.limited.judge(now, self.target());
-        self.probes.set_limited(self.is_limited);
+        self.probes.set_roomy(self.limited.sent(now).ratio(self.target()) < ROOMY);
         let queue = self.queue.recent();
         let shadowed = self.probed.is_some_and(|probed| newest < probed + PROBE_SHADOW);
         let signals = Signals {

@@ -168,9 +168,9 @@ impl Probes {
         self.wanted = wanted;
     }
 
-    /// Whether what is sent is limited by what there is to send.
-    pub fn set_limited(&mut self, limited: bool) {
-        self.is_quick = limited;
+    /// Whether what is sent leaves much of the estimate free.
+    pub fn set_roomy(&mut self, roomy: bool) {
+        self.is_quick = roomy;
     }
 
     /// The next cluster to send. `calm` is whether the line shows no congestion, `noise`
