@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use weir_rate::{BitRate, Class, Estimator, Explanation, Limits, Pacer};
+use weir_rate::{Because, BitRate, Class, Estimator, Explanation, Limits, Pacer};
 use weir_rtp::rtcp::TransportFeedback;
 
 /// The estimate before anything is known. Little enough for a poor line to survive until the first feedback, enough to
@@ -27,6 +27,8 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 const NEEDLESS: usize = 16;
 /// Without any feedback for so long after the first packet the peer has none to give: nothing is held back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A picture that nobody knows the line to carry is tried for so long: until probes beside it tell.
+const TRIAL: Duration = Duration::from_secs(1);
 /// What a packet has around it: UDP, and IP of version 4, in bytes. Six's 20 more are in the margin.
 pub(crate) const BELOW_RTP: usize = 28;
 /// So much may leave at once while all that is wanted has room: what a publisher sends together stays together, in one
@@ -57,6 +59,8 @@ pub(crate) struct Downlink {
     again: VecDeque<(u32, u16)>,
     first_sent: Option<Instant>,
     heard: bool,
+    /// When there last was nothing with which to look for more.
+    blind: Option<Instant>,
 }
 
 impl Downlink {
@@ -71,6 +75,7 @@ impl Downlink {
             again: VecDeque::new(),
             first_sent: None,
             heard: false,
+            blind: None,
         }
     }
 
@@ -115,6 +120,17 @@ impl Downlink {
     /// What may be shared out among subscriptions; `None` is without bound.
     pub fn available(&self, now: Instant) -> Option<BitRate> {
         self.is_limited(now).then(|| self.estimator.sustainable())
+    }
+
+    /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.
+    /// `is_blind` is whether there is nothing at present with which to look for more.
+    pub fn tries(&mut self, now: Instant, is_blind: bool) -> bool {
+        if is_blind {
+            self.blind = Some(now);
+        }
+        let is_trial = self.blind.is_some_and(|at| now.saturating_duration_since(at) < TRIAL);
+        is_trial
+            && !matches!(self.estimator.explain().because, Because::Drain | Because::Loss | Because::Silence)
     }
 
     /// Whether a picture's packet may leave now, ahead of nothing that waits.

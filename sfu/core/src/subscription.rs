@@ -457,6 +457,11 @@ impl Subscription {
         sent
     }
 
+    /// Whether padding can be sent on it, see [`Self::probe`].
+    pub fn can_probe(&self) -> bool {
+        self.started && self.rtx_ssrc.is_some() && self.transport_cc_id.is_some() && self.is_video()
+    }
+
     /// Sends so many bytes of padding, and at most what one packet takes, on the retransmission stream
     /// ([RFC 4588 §4](https://www.rfc-editor.org/rfc/rfc4588#section-4) has packets of padding only in mind). False if
     /// there is none, or nothing was sent yet whose clock it could go by.

@@ -53,6 +53,11 @@ impl Shard {
         let budget = available.map_or(u64::MAX, |rate| rate.minus(audio).bps());
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
         let wished = share(budget, &mut self.allocator.claims);
+        let is_blind = !self.can_probe(index);
+        let peer = &mut self.model.peers[index as usize];
+        if peer.downlink.as_mut().is_some_and(|line| line.tries(now, is_blind)) {
+            begin(&mut self.allocator.claims);
+        }
         let peer = &mut self.model.peers[index as usize];
         if let Some(line) = &mut peer.downlink {
             let wanted = BitRate::from_bps(wished).plus(audio);
@@ -67,6 +72,12 @@ impl Shard {
             tracing::trace!(peer = %self.model.peers[index as usize].id, budget, wished, sent, line = ?line.explain(), "shared out");
         }
         self.arm_line(now, index);
+    }
+
+    /// Whether there is a picture with whose retransmission stream more can be looked for than is sent.
+    fn can_probe(&self, peer: u32) -> bool {
+        let mut reported = self.model.peers[peer as usize].reported.iter();
+        reported.any(|at| self.model.subscriptions.get(*at as usize).is_some_and(Subscription::can_probe))
     }
 
     /// Puts a claim's share in force.
@@ -119,6 +130,14 @@ impl Shard {
             }
             self.note_key_frame_wishes(now, source);
         }
+    }
+}
+
+/// Grants the most important picture its least though nobody knows whether the line carries it. Its packets leave at the
+/// pace of what is known, and what becomes of them tells more.
+fn begin(claims: &mut [Claim]) {
+    if let Some(first) = claims.first_mut().filter(|claim| claim.granted.is_none()) {
+        (first.granted, first.reason) = (Some(0), Reason::Line);
     }
 }
 

@@ -332,6 +332,7 @@ fn wait(
     let timestamp = pending.facts.timestamp;
     if !line.wait(Waiting { subscription: index, encoding, sequence, timestamp, begins, since: now }) {
         out.stats.drop(Drop::LineFull);
+        tracing::debug!(subscription = %subscription.id, "too much waits for the line: goes on with a key frame");
         line.forget_all_but_begun(index);
         subscription.restart();
     }

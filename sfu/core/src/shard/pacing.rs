@@ -62,10 +62,12 @@ impl Shard {
             let subscription = &mut subscriptions[name.subscription as usize];
             if Downlink::is_stale(&name, now) {
                 out.stats.drop(Drop::LineFull);
+                tracing::debug!(subscription = %subscription.id, "waited too long for the line: goes on with a key frame");
                 subscription.restart();
                 continue;
             }
             if name.begins {
+                tracing::debug!(subscription = %subscription.id, encoding = name.encoding, "a key frame made what waited needless");
                 subscription.restart();
             }
             let Some(mut way) = peer.way() else { return };

@@ -51,6 +51,7 @@ impl Shard {
                 return;
             }
             line.forget_all_but_begun(index);
+            tracing::debug!(subscription = %subscription.id, encoding, packets, bytes, "replays");
             for packet in numbers.filter_map(|sequence| ring.get(sequence)) {
                 let PacketMeta { sequence, timestamp, .. } = packet.meta;
                 line.wait(Waiting {

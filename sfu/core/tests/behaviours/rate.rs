@@ -112,6 +112,31 @@ fn a_collapse_is_survived_though_the_publisher_answers_no_request() {
 }
 
 #[test]
+fn one_large_picture_begins_though_the_line_is_not_known_to_carry_it() {
+    for knows_audio in [false, true] {
+        let mut stage = Stage::new(9);
+        stage.reports_arrivals = true;
+        stage.line.down = neck(5_000);
+        let (publisher, subscriber) = (stage.join(), stage.join());
+        let shape = Shape { layers: vec![(1_100, 9)], ..Shape::h264() }; // 2.5 Mbit/s
+        let video = stage.publish(publisher, shape);
+        let audio = stage.publish(publisher, Shape::opus());
+        stage.run(secs(2));
+        if knows_audio {
+            stage.subscribe(subscriber, audio);
+            stage.run(secs(5));
+        }
+        let subscription = stage.subscribe(subscriber, video);
+        let asked = stage.now - stage.began;
+        stage.run(secs(4));
+        let still = standstill(&mut stage, subscription, asked);
+        assert!(still < secs(1), "{still:?}, audio {knows_audio}");
+        assert_eq!(stage.lost_in_queue, 0);
+        assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_line_too_thin_for_two_pictures_has_one_and_is_told_of_the_other() {
     let mut stage = Stage::new(3);
     stage.reports_arrivals = true;
