@@ -226,10 +226,10 @@ impl Subscription {
         }
     }
 
-    /// Whether packets of the encoding are of any concern at present: it is being sent, or about to be.
+    /// Whether packets of that picture of the encoding are of any concern at present: it is being sent, or about to be.
     #[inline]
-    pub fn concerns(&self, encoding: u8) -> bool {
-        self.selector.as_ref().is_none_or(|selector| selector.concerns(encoding))
+    pub fn concerns(&self, encoding: u8, timestamp: u32) -> bool {
+        self.selector.as_ref().is_none_or(|selector| selector.concerns(encoding, timestamp))
     }
 
     /// Ends what is sent with its picture, if it is not what is aimed for: there is no room to go on until a key frame comes.

@@ -227,12 +227,13 @@ impl Selector {
         }
     }
 
-    /// Whether packets of the encoding may be forwarded, but for stragglers.
+    /// Whether packets of that picture of the encoding may be forwarded, but for stragglers.
     #[inline]
-    pub fn concerns(&self, encoding: u8) -> bool {
+    pub fn concerns(&self, encoding: u8, timestamp: u32) -> bool {
         let wanted = self.target.map(|target| self.target_encoding(target));
         match &self.current {
-            Some(current) => encoding == current.encoding || Some(encoding) == wanted,
+            Some(_) if Some(encoding) == wanted => true,
+            Some(current) => encoding == current.encoding && (!self.leaves || timestamp == current.timestamp),
             None => wanted.is_some_and(|wanted| encoding <= wanted),
         }
     }

@@ -295,7 +295,7 @@ fn forward_group(
             && publication.is_video()
             && !line.passes(now)
         {
-            if subscription.concerns(pending.encoding) {
+            if subscription.concerns(pending.encoding, pending.facts.timestamp) {
                 wait(now, index, pending, subscription, line, out);
             }
             continue;
@@ -328,7 +328,8 @@ fn wait(
     out: &mut Outbox,
 ) {
     let Pending { encoding, sequence, .. } = *pending;
-    let begins = pending.facts.key_frame_start && line.forget_needless(index, encoding);
+    let is_wanted = subscription.wants_key_frame().is_none_or(|wanted| wanted == encoding);
+    let begins = pending.facts.key_frame_start && is_wanted && line.forget_needless(index, encoding);
     let timestamp = pending.facts.timestamp;
     if !line.wait(Waiting { subscription: index, encoding, sequence, timestamp, begins, since: now }) {
         out.stats.drop(Drop::LineFull);

@@ -122,6 +122,8 @@ mod simulcast {
         selector.set_target(layer(0, 2));
         assert!(selector.leave());
         let rest = PacketFacts { sequence: 11, key_frame_start: false, marker: true, ..key(2, 10) };
+        assert!(selector.concerns(2, rest.timestamp) && selector.concerns(0, 1));
+        assert!(!selector.concerns(2, rest.timestamp + 3_000), "the next picture of what is left");
         assert_eq!(selector.select(&rest), Decision::Forward { marker: true });
         selector.set_target(layer(2, 2));
         assert_eq!(selector.select(&delta(2, 12, 0)), Decision::Wait, "some may have been left out by then");
