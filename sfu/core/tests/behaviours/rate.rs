@@ -112,6 +112,20 @@ fn a_collapse_is_survived_though_the_publisher_answers_no_request() {
 }
 
 #[test]
+fn what_is_lost_on_a_thin_line_is_sent_again_in_its_turn() {
+    let (mut stage, subscription) = viewer(11, 250);
+    stage.run(secs(8));
+    stage.line.loss_down = 0.1;
+    stage.run(secs(8));
+    stage.settle();
+    let resent = stage.shard.stats().retransmitted;
+    let playback = stage.playback(subscription);
+    assert!(resent > 15, "{resent}");
+    assert!(playback.missing.len() <= 1, "{resent} sent again, {:?} missing", playback.missing);
+    assert_eq!(playback.faults, Vec::<String>::new());
+}
+
+#[test]
 fn one_large_picture_begins_though_the_line_is_not_known_to_carry_it() {
     for knows_audio in [false, true] {
         let mut stage = Stage::new(9);
