@@ -144,6 +144,8 @@ pub struct Probes {
     recover: Option<BitRate>,
     wanted: BitRate,
     not_before: Instant,
+    /// When a probe was last asked for or told something; the next has its [`Self::interval`].
+    last: Option<Instant>,
     fruitless: u32,
     is_quick: bool,
 }
@@ -159,6 +161,7 @@ impl Probes {
             recover: None,
             wanted: BitRate::ZERO,
             not_before: now,
+            last: None,
             fruitless: 0,
             is_quick: false,
         }
@@ -206,7 +209,7 @@ impl Probes {
 
     /// When [`Self::poll`] may have more to say though nothing happens; `None` while nothing is wanted.
     pub fn next_timeout(&self, estimate: BitRate) -> Option<Instant> {
-        (self.wanted > estimate).then_some(self.not_before)
+        (self.wanted > estimate).then(|| self.due())
     }
 
     pub fn on_sent(&mut self, cluster: ClusterId, sent: i64, bytes: u16) {
@@ -252,7 +255,7 @@ impl Probes {
             self.fruitless += 1;
             self.further = None;
         }
-        self.not_before = now + self.interval();
+        self.last = Some(now);
         Some(result)
     }
 
@@ -277,6 +280,7 @@ impl Probes {
     /// There may be more, and now is the time to ask.
     pub fn hurry(&mut self, now: Instant) {
         self.not_before = self.not_before.min(now);
+        self.last = None;
     }
 
     fn is_under_way(&self) -> bool {
@@ -291,10 +295,10 @@ impl Probes {
         if let Some(rate) = self.further.take().filter(|rate| *rate > estimate.scaled(NEWS)) {
             return Some((rate.min(estimate.scaled(MAX_FACTOR)), ProbeReason::Further));
         }
-        if now < self.not_before || self.is_under_way() {
+        if now < self.due() || self.is_under_way() {
             return None;
         }
-        self.not_before = now + self.interval();
+        self.last = Some(now);
         if let Some(before) = self.recover.take().map(|before| before.scaled(RECOVERY))
             && before > estimate.scaled(FURTHER)
         {
@@ -302,6 +306,11 @@ impl Probes {
         }
         let factor = if self.fruitless > 0 && !self.is_quick { AGAIN } else { FURTHER };
         Some((estimate.scaled(factor), ProbeReason::Wanted))
+    }
+
+    /// When there may be the next that nothing else asks for.
+    fn due(&self) -> Instant {
+        self.last.map_or(self.not_before, |last| self.not_before.max(last + self.interval()))
     }
 
     fn interval(&self) -> Duration {
