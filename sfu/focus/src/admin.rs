@@ -13,18 +13,20 @@ use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, Encoder, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use weir_core::stats::{Drop, Reason};
 
+use crate::lines::Lines;
 use crate::shards::{ShardHandle, ShardSnapshot};
 
 #[derive(Clone)]
 pub struct Admin {
     registry: Registry,
+    lines: Lines,
     /// Whether new clients are welcome.
     pub ready: Arc<AtomicBool>,
 }
 
 impl Admin {
-    pub fn new(registry: Registry) -> Self {
-        Self { registry, ready: Arc::default() }
+    pub fn new(registry: Registry, shards: Vec<ShardHandle>) -> Self {
+        Self { registry, lines: Lines::new(shards), ready: Arc::default() }
     }
 
     pub fn router(&self) -> Router {
@@ -33,6 +35,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
+            .route("/debug/lines", get(lines))
             .with_state(self.clone())
     }
 }
@@ -48,7 +51,12 @@ pub fn build_info() -> Result<IntGauge, prometheus::Error> {
 
 async fn index() -> &'static str {
     "weir, for its operator\n\n/metrics  counters and gauges for Prometheus\n/healthz  the process answers\n\
-     /readyz   new clients are welcome\n"
+     /readyz   new clients are welcome\n\
+     /debug/lines  what each participant's line carries, and why pictures are what they are (JSON)\n"
+}
+
+async fn lines(State(admin): State<Admin>) -> Response {
+    admin.lines.answer().await
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

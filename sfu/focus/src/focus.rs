@@ -77,7 +77,7 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     let registry = prometheus::Registry::new();
     registry.register(Box::new(ShardCollector::new(shards.handles.clone())?))?;
     registry.register(Box::new(admin::build_info()?))?;
-    let admin = Admin::new(registry.clone());
+    let admin = Admin::new(registry.clone(), shards.handles.clone());
     let plane = ForwardingPlane::new(Arc::clone(&shards), context.fingerprint(), candidates.clone());
     let started_at = Started {
         http: http.local_addr()?,

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod focus;
 mod ice_tcp;
+mod lines;
 mod logging;
 mod matrix;
 mod plane;

@@ -346,6 +346,9 @@ fn who_may_not_create_finds_no_room_until_somebody_else_has_asked_for_it() {
     let mut metrics = String::new();
     open.get("/metrics", 7889, "connection: close\r\n").read_to_string(&mut metrics).unwrap();
     assert!(metrics.contains("\nweir_rooms 1\n"), "{metrics}");
+    let mut lines = String::new();
+    open.get("/debug/lines", 7889, "connection: close\r\n").read_to_string(&mut lines).unwrap();
+    assert!(lines.contains("application/json") && lines.contains("\"lines\": []"), "{lines}");
     assert!(
         metrics.contains("weir_token_requests_total{endpoint=\"sfu_get\",outcome=\"granted\"} 1"),
         "{metrics}"

@@ -91,6 +91,20 @@ pub enum Because {
     Limited,
 }
 
+impl Because {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Increase => "increase",
+            Self::Hold => "hold",
+            Self::Drain => "drain",
+            Self::Loss => "loss",
+            Self::Silence => "silence",
+            Self::Limited => "limited",
+        }
+    }
+}
+
 /// Why the target is what it is; for metrics, logs and people.
 #[derive(Clone, Copy, Debug)]
 pub struct Explanation {

@@ -14,6 +14,7 @@ mod data;
 mod forward;
 mod front_door;
 mod ingress;
+mod lines;
 mod pacing;
 pub(crate) mod pressure;
 pub(crate) mod replay;
@@ -36,6 +37,8 @@ use weir_transport::{Route, TransportContext};
 use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::Codec;
+
+pub use lines::{LineState, PictureState};
 
 use crate::allocation::Allocator;
 use crate::conference::Conference;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_core::stats::Drop;
+use weir_core::stats::{Drop, Reason};
 use weir_rtp::rtcp::RtcpWriter;
 use weir_units::event::Event;
 use weir_units::ids::SubscriptionId;
@@ -213,6 +213,21 @@ fn padding_looks_for_what_a_line_carries_when_media_does_not() {
     assert!(sent > 0);
     let sent = stage.shard.stats().probes;
     assert_eq!(stage.receiver(subscription).probes, sent);
+}
+
+#[test]
+fn why_a_picture_is_small_can_be_asked() {
+    let (mut stage, subscription) = viewer(12, 700);
+    stage.run(secs(6));
+    let lines = stage.shard.lines(stage.now);
+    let [line] = &lines[..] else { panic!("one watches: {lines:?}") };
+    let [picture] = &line.pictures[..] else { panic!("one picture: {line:?}") };
+    assert_eq!((line.peer, picture.subscription), (stage.clients[1].id, subscription));
+    assert!(line.available.is_some_and(|bps| (450_000..750_000).contains(&bps)), "{line:?}");
+    assert_eq!(picture.granted.map(|layer| layer.spatial), Some(1));
+    assert_eq!((picture.reason, picture.encoding), (Reason::Line, Some(1)));
+    stage.command(weir_units::command::Command::Unsubscribe { subscription });
+    assert!(stage.shard.lines(stage.now)[0].pictures.is_empty());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use weir_core::shard::ShardConfig;
+use tokio::sync::{mpsc, oneshot};
+use weir_core::shard::{LineState, ShardConfig};
 use weir_core::{Route, TransportContext};
 use weir_udp::{Poller, SocketOptions, UdpSocket, Waker};
 use weir_units::command::Command;
@@ -35,8 +35,15 @@ pub const EVENT_QUEUE: usize = 8_192;
 
 /// What a thread is told besides commands.
 pub enum Control {
-    OpenConference { conference: ConferenceId, events: mpsc::Sender<Event> },
-    CloseConference { conference: ConferenceId },
+    OpenConference {
+        conference: ConferenceId,
+        events: mpsc::Sender<Event>,
+    },
+    CloseConference {
+        conference: ConferenceId,
+    },
+    /// Somebody asks for the state of every line.
+    Lines(oneshot::Sender<Vec<LineState>>),
     Stop,
 }
 

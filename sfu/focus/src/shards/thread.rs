@@ -207,6 +207,10 @@ impl ShardThread {
                 Control::CloseConference { conference } => {
                     self.conferences.remove(&conference);
                 }
+                Control::Lines(asked) => {
+                    // Whoever asked may have gone.
+                    let _ = asked.send(self.shard.lines(now));
+                }
                 Control::Stop => {
                     self.send();
                     return None;
