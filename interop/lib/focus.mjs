@@ -57,4 +57,9 @@ export class Focus {
     }
     return sum;
   }
+
+  // What is known of each participant's line.
+  async lines() {
+    return (await (await fetch(`http://127.0.0.1:${this.admin}/debug/lines`)).json()).lines;
+  }
 }

@@ -21,6 +21,9 @@ const MIN_PACKETS: u32 = 5;
 const SPAN: Duration = Duration::from_millis(15);
 const MAX_SPAN: Duration = Duration::from_millis(50);
 const OF_NOISE: u32 = 3;
+/// Lines that are shaped by a bucket of tokens let a little through at any rate: less than this shows nothing, unless it
+/// would take longer.
+const LEAST_BYTES: u64 = 4_000;
 /// One that confirms what contradicts all that was known: longer than the pauses between others' frames.
 const CONFIRMING_SPAN: Duration = Duration::from_millis(40);
 /// Of a cluster so much must have arrived.
@@ -199,7 +202,9 @@ impl Probes {
             id: ClusterId(self.next_id),
             rate,
             packets: MIN_PACKETS,
-            bytes: rate.bytes_in((span + noise * OF_NOISE).min(MAX_SPAN)),
+            bytes: rate
+                .bytes_in((span + noise * OF_NOISE).min(MAX_SPAN))
+                .max(LEAST_BYTES.min(rate.bytes_in(MAX_SPAN))),
             reason,
         };
         self.next_id = self.next_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
@@ -464,7 +469,7 @@ mod tests {
         probes.set_wanted(BitRate::MAX);
         let cluster = probes.poll(now, ESTIMATE, true, Duration::ZERO).unwrap();
         let mut sent = 0;
-        for size in [1_200, 200, 200, 200, 200] {
+        for size in std::iter::once(1_200).chain([200; 14]) {
             probes.on_sent(cluster.id, sent, size);
             probes.on_arrived(cluster.id, sent, sent + 50_000, size);
             sent += cluster.rate.time_for(size.into()).as_micros() as i64;
