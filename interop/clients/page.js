@@ -130,7 +130,7 @@ const commands = {
         if (entry.type === 'outbound-rtp') {
           all.push({
             sid: publication.trackSid, rid: entry.rid, active: entry.active, packets: entry.packetsSent, frames: entry.framesEncoded,
-            width: entry.frameWidth, retransmitted: entry.retransmittedPacketsSent, target: entry.targetBitrate, nacks: entry.nackCount,
+            framesSent: entry.framesSent, bytes: entry.bytesSent, width: entry.frameWidth, retransmitted: entry.retransmittedPacketsSent, target: entry.targetBitrate, nacks: entry.nackCount,
           });
         }
       }
