@@ -29,6 +29,8 @@ pub struct Activity {
     frame_interval: Duration,
     /// What the present run must last to count.
     probation: Duration,
+    /// The next stop is one that we asked for.
+    excused: bool,
 }
 
 impl Activity {
@@ -41,7 +43,8 @@ impl Activity {
             }
             Some(last) => {
                 let life = last.saturating_duration_since(self.since.unwrap_or(last));
-                self.probation = if life >= GOOD_LIFE {
+                let is_excused = std::mem::take(&mut self.excused);
+                self.probation = if is_excused || life >= GOOD_LIFE {
                     Duration::ZERO
                 } else {
                     (self.probation * 2).clamp(FIRST_PROBATION, MAX_PROBATION)
@@ -53,6 +56,11 @@ impl Activity {
             None => self.since = Some(now),
         }
         self.last = Some(now);
+    }
+
+    /// Nobody wants the layer any more: that it stops then says nothing against it.
+    pub fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Whether somebody may be given this layer. The very first packet suffices.
@@ -142,5 +150,17 @@ mod tests {
         let last = send(&mut activity, begin + ms(5000), ms(33), ms(11_000));
         activity.on_frame(last + ms(4000));
         assert!(activity.is_active(last + ms(4000)));
+    }
+
+    #[test]
+    fn a_stop_that_was_asked_for_is_held_against_nobody() {
+        let (mut activity, mut begin) = (Activity::default(), start());
+        for _ in 0..7 {
+            activity.on_frame(begin);
+            assert!(activity.is_active(begin));
+            let last = send(&mut activity, begin, ms(33), ms(300));
+            activity.excuse();
+            begin = last + ms(4000);
+        }
     }
 }

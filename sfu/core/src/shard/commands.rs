@@ -280,6 +280,11 @@ impl Shard {
             .max();
         let layers = highest.map_or(0, |highest| u8::MAX >> (7 - highest));
         if layers != entry.layers_wanted {
+            for (at, encoding) in entry.encodings.iter_mut().enumerate() {
+                if entry.layers_wanted & !layers >> at & 1 == 1 {
+                    encoding.activity.excuse();
+                }
+            }
             entry.layers_wanted = layers;
             let event = Event::LayersWanted { publication: entry.id, layers };
             out.events.push_back((entry.conference_id, event));

@@ -203,3 +203,25 @@ fn a_paused_subscription_gets_nothing_and_goes_on_where_it_was() {
         assert!(least >= -40 && most <= 40, "{least} to {most} ms");
     }
 }
+
+#[test]
+fn a_layer_that_stops_when_nobody_wants_it_is_given_at_once_when_somebody_does_again() {
+    let mut stage = Stage::new(19);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8_simulcast());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(3));
+    for _ in 0..6 {
+        stage.wish(subscription, 0, 2);
+        stage.run(secs(1));
+        stage.source(publication).streams[2].is_active = false;
+        stage.run(secs(4));
+        stage.wish(subscription, 2, 2);
+        stage.source(publication).streams[2].is_active = true;
+        stage.run(secs(1));
+        assert_eq!(stage.playback(subscription).frames.last().unwrap().id.encoding, 2);
+        stage.run(secs(2));
+    }
+    stage.playback(subscription).assert_seamless();
+}
