@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use weir_units::ids::ConferenceId;
 
+use crate::floor::Floor;
 use crate::shard::pressure::Hold;
 use crate::speakers::ActiveSpeakers;
 use crate::timers::Alarm;
@@ -13,6 +14,7 @@ pub(crate) struct Conference {
     /// How many peers it has; it goes with the last.
     pub peers: usize,
     pub speakers: ActiveSpeakers,
+    pub floor: Floor,
     pub alarm: Alarm,
     pub hold: Hold,
 }
@@ -23,6 +25,7 @@ impl Conference {
             id,
             peers: 0,
             speakers: ActiveSpeakers::new(now),
+            floor: Floor::default(),
             alarm: Alarm::default(),
             hold: Hold::default(),
         }

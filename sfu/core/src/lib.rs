@@ -7,6 +7,7 @@ mod allocation;
 mod conference;
 mod downlink;
 pub mod egress;
+mod floor;
 pub mod ingress;
 mod key_frames;
 mod peer;

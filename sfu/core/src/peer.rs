@@ -48,6 +48,8 @@ pub(crate) struct Peer {
     /// Header extensions of the bundle.
     pub extensions: ExtensionIds,
     pub publications: Vec<u32>,
+    /// Whether its picture matters more than others': it speaks, or did a moment ago.
+    pub has_floor: bool,
     /// The subscription behind each SSRC that we send, RTX included, sorted by SSRC.
     pub senders: Vec<(u32, u32)>,
     /// The subscriptions that something was sent on: those to report on. Most m-lines of a large call are silent.

@@ -168,7 +168,8 @@ impl Model {
                 self.aim(number);
                 continue;
             }
-            allocator.claims.push(claim(now, number, subscription, publication, ladder));
+            let speaks = self.peers[publication.peer as usize].has_floor && !publication.media.is_screen;
+            allocator.claims.push(claim(now, number, subscription, publication, ladder, speaks));
         }
         BitRate::from_bps(audio)
     }
@@ -180,6 +181,7 @@ fn claim(
     subscription: &Subscription,
     publication: &Publication,
     ladder: Ladder,
+    speaks: bool,
 ) -> Claim {
     let wish = subscription.wish;
     let largest = publication.reachable(wish.max_layer).spatial;
@@ -190,7 +192,7 @@ fn claim(
         importance: Importance {
             declared: wish.priority,
             is_screen: publication.media.is_screen,
-            speaks: false,
+            speaks,
             size: largest,
         },
         ladder,

@@ -81,6 +81,7 @@ impl Shard {
             streams: Vec::new(),
             extensions: Default::default(),
             publications: Vec::new(),
+            has_floor: false,
             senders: Vec::new(),
             reported: Vec::new(),
             arrivals: Box::new(ArrivalLog::new(now)),
@@ -133,6 +134,7 @@ impl Shard {
         self.model.peers[peer as usize].transport.close(now);
         self.drain_transport(now, peer);
         let gone = self.model.peers.remove(peer as usize);
+        self.model.conferences[gone.conference as usize].floor.forget(id);
         for route in gone.routes {
             if self.routes.get(&route) == Some(&peer) {
                 self.routes.remove(&route);

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use weir_units::event::{Event, PeerLostReason};
+use weir_units::ids::PublicationId;
 
-use super::{Outbox, Shard};
+use super::{Model, Outbox, Shard};
 use crate::peer::{PEER_TIMEOUT, QUALITY_INTERVAL, REPORT_INTERVAL};
 use crate::stats::Drop;
 use crate::timers::TimerKey;
@@ -38,9 +39,11 @@ impl Shard {
         }
         if let Some(speakers) = conference.speakers.tick(now) {
             let speakers = speakers.to_vec();
-            let event = Event::Speakers { conference: conference.id, speakers };
-            self.out.events.push_back((conference.id, event));
+            self.model.give_floor(now, index, &speakers);
+            let conference = self.model.conferences[index as usize].id;
+            self.out.events.push_back((conference, Event::Speakers { conference, speakers }));
         }
+        let conference = &mut self.model.conferences[index as usize];
         if let Some(next) = conference.speakers.next_timeout() {
             self.out.timers.arm(&mut conference.alarm, TimerKey::Conference(index), next);
         }
@@ -156,6 +159,25 @@ impl Shard {
     pub(super) fn arm_peer(&mut self, index: u32, at: Instant) {
         let peer = &mut self.model.peers[index as usize];
         self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(index), at);
+    }
+}
+
+impl Model {
+    /// Notes whose pictures matter more now. They get their part when their viewers' lines are next shared out, a moment
+    /// later: each is with every feedback.
+    fn give_floor(&mut self, now: Instant, conference: u32, speakers: &[(PublicationId, f32)]) {
+        let Self { conferences, publications, publication_ids, peers, peer_ids, .. } = self;
+        let owners = speakers.iter().filter_map(|(publication, _)| {
+            let publication = &publications[*publication_ids.get(publication)? as usize];
+            Some(peers[publication.peer as usize].id)
+        });
+        let turn = conferences[conference as usize].floor.on_speakers(now, owners);
+        for (peer, has_floor) in turn.lost.into_iter().map(|peer| (peer, false)).chain([(turn.gained, true)])
+        {
+            if let Some(peer) = peer.and_then(|peer| peer_ids.get(&peer)) {
+                peers[*peer as usize].has_floor = has_floor;
+            }
+        }
     }
 }
 

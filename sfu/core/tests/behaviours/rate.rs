@@ -245,3 +245,39 @@ fn a_smaller_wish_is_a_smaller_picture_whatever_the_line_carries() {
     assert_eq!(last_encoding(&mut stage, subscription), 2);
     stage.playback(subscription).assert_seamless();
 }
+
+#[test]
+fn of_two_equal_pictures_the_larger_is_whose_publisher_speaks() {
+    let mut stage = Stage::new(9);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(2_000); // not two large ones, even at half their frames
+    let subscriber = stage.join();
+    let mut voices = Vec::new();
+    let mut pictures = Vec::new();
+    for _ in 0..2 {
+        let publisher = stage.join();
+        let voice = stage.publish(publisher, Shape::opus());
+        stage.source(voice).level = 90;
+        stage.subscribe(subscriber, voice);
+        voices.push(voice);
+        let picture = stage.publish(publisher, Shape::vp8_simulcast());
+        pictures.push(stage.subscribe(subscriber, picture));
+    }
+    for speaks in [1, 0, 1] {
+        for (at, voice) in voices.iter().enumerate() {
+            stage.source(*voice).level = if at == speaks { 20 } else { 90 };
+        }
+        stage.run(secs(20));
+        let shown = [0, 1].map(|at| last_encoding(&mut stage, pictures[at]));
+        assert_eq!((shown[speaks], shown[1 - speaks]), (2, 1), "{speaks} speaks");
+        // A word of the other changes nothing.
+        stage.source(voices[1 - speaks]).level = 20;
+        stage.run(ms(700));
+        stage.source(voices[1 - speaks]).level = 90;
+        stage.run(secs(3));
+        assert_eq!([0, 1].map(|at| last_encoding(&mut stage, pictures[at])), shown, "{speaks} speaks on");
+    }
+    for picture in pictures {
+        assert_eq!(stage.playback(picture).faults, Vec::<String>::new());
+    }
+}
