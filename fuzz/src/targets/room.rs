@@ -20,7 +20,7 @@ use weir_livekit::supervision::ParticipantEvent;
 use weir_livekit::token::{Claims, Keys, VideoGrant};
 use weir_negotiation::{Candidate, LocalParameters, Negotiator, Protocol};
 use weir_units::command::Command;
-use weir_units::event::{Event, LineQuality, PeerLostReason};
+use weir_units::event::{Event, LineQuality, PeerLostReason, Shortage};
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::IceCredentials;
 
@@ -252,6 +252,11 @@ impl Play {
                     loss: f32::from(input.u8()) / 255.0,
                     round_trip_ms: f32::from(input.u8()) * 10.0,
                     jitter_ms: f32::from(input.u8()),
+                    shortage: match input.u8() % 3 {
+                        0 => Shortage::Little,
+                        1 => Shortage::Much,
+                        _ => Shortage::Paused,
+                    },
                 };
                 Event::Quality { peer, quality }
             }

@@ -6,7 +6,7 @@ use crate::shard::pressure::Pace;
 use crate::shard::replay::ReplayBudget;
 use weir_transport::srtp::{SrtpEgress, SrtpIngress};
 use weir_transport::{Route, Transport};
-use weir_units::event::LineQuality;
+use weir_units::event::{LineQuality, Shortage};
 use weir_units::ids::PeerId;
 use weir_units::media::{ExtensionIds, Mid};
 
@@ -144,11 +144,14 @@ impl Peer {
     }
 }
 
-/// Loss and jitter since the control plane last heard, the worse of both directions.
+/// Loss and jitter since the control plane last heard, the worse of both directions, and what was wanting all the time.
 #[derive(Debug, Default)]
 pub(crate) struct LineWindow {
     lost: f32,
     jitter_ms: f32,
+    /// At the best moment since, and now.
+    least_shortage: Shortage,
+    shortage: Shortage,
     told: Option<LineQuality>,
 }
 
@@ -159,12 +162,19 @@ impl LineWindow {
         self.jitter_ms = self.jitter_ms.max(jitter as f32 * 1_000.0 / clock_rate as f32);
     }
 
+    /// What the line carries was shared out.
+    pub fn on_shared(&mut self, shortage: Shortage) {
+        self.shortage = shortage;
+        self.least_shortage = self.least_shortage.min(shortage);
+    }
+
     /// Closes the window. `None` if nothing has changed since the last.
     pub fn take_news(&mut self, round_trip: Option<Duration>) -> Option<LineQuality> {
         let quality = LineQuality {
             loss: std::mem::take(&mut self.lost),
             jitter_ms: std::mem::take(&mut self.jitter_ms),
             round_trip_ms: round_trip.map_or(0.0, |rtt| rtt.as_secs_f32() * 1_000.0),
+            shortage: std::mem::replace(&mut self.least_shortage, self.shortage),
         };
         (self.told != Some(quality)).then(|| {
             self.told = Some(quality);
@@ -187,5 +197,24 @@ mod tests {
         assert_eq!(line.take_news(None), Some(LineQuality { loss: 0.25, jitter_ms: 1.0, ..idle }));
         assert_eq!(line.take_news(None), Some(idle), "and when it is good again");
         assert_eq!(line.take_news(None), None);
+    }
+
+    #[test]
+    fn a_shortage_is_told_when_it_lasts() {
+        let mut line = LineWindow::default();
+        let mut told = Vec::new();
+        for shortages in [
+            &[Shortage::Paused][..],
+            &[Shortage::Paused],
+            &[Shortage::Much, Shortage::Paused],
+            &[],
+            &[Shortage::Little, Shortage::Paused],
+            &[Shortage::Little],
+        ] {
+            shortages.iter().for_each(|shortage| line.on_shared(*shortage));
+            told.push(line.take_news(None).map(|quality| quality.shortage));
+        }
+        use Shortage::{Little, Much, Paused};
+        assert_eq!(told, [Some(Little), Some(Paused), Some(Much), Some(Paused), Some(Little), None]);
     }
 }

@@ -69,4 +69,17 @@ pub struct LineQuality {
     pub loss: f32,
     pub round_trip_ms: f32,
     pub jitter_ms: f32,
+    /// Throughout the window.
+    pub shortage: Shortage,
+}
+
+/// How much of the pictures that a peer wishes its line does not carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// At least half is sent, in bits a second; a picture a size smaller may be that.
+    #[default]
+    Little,
+    Much,
+    /// Some picture is not sent at all.
+    Paused,
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use weir_rate::BitRate;
-use weir_units::event::Event;
+use weir_units::event::{Event, Shortage};
 use weir_units::media::Layer;
 
 use super::{Model, Shard};
@@ -58,7 +58,7 @@ impl Shard {
         if peer.downlink.as_mut().is_some_and(|line| line.tries(now, is_blind)) {
             begin(&mut self.allocator.claims);
         }
-        let peer = &mut self.model.peers[index as usize];
+        peer.line.on_shared(shortage(&self.allocator.claims, wished));
         if let Some(line) = &mut peer.downlink {
             let wanted = BitRate::from_bps(wished).plus(audio);
             line.set_wanted(now, wanted.scaled(HEADROOM), wished <= budget);
@@ -138,6 +138,16 @@ impl Shard {
 fn begin(claims: &mut [Claim]) {
     if let Some(first) = claims.first_mut().filter(|claim| claim.granted.is_none()) {
         (first.granted, first.reason) = (Some(0), Reason::Line);
+    }
+}
+
+/// What is missing of the `wished` bits.
+fn shortage(claims: &[Claim], wished: u64) -> Shortage {
+    let granted = |claim: &Claim| Some(claim.ladder.rungs()[claim.granted?].bps);
+    match claims.iter().filter_map(granted).sum::<u64>() {
+        _ if claims.iter().any(|claim| claim.granted.is_none()) => Shortage::Paused,
+        granted if granted < wished / 2 => Shortage::Much,
+        _ => Shortage::Little,
     }
 }
 

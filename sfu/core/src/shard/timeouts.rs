@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use weir_units::event::{Event, PeerLostReason};
+use weir_units::event::{Event, PeerLostReason, Shortage};
 use weir_units::ids::PublicationId;
 
 use super::{Model, Outbox, Shard};
@@ -83,6 +83,9 @@ impl Shard {
         let peer = &mut self.model.peers[index as usize];
         if now >= peer.next_quality {
             peer.next_quality = now + QUALITY_INTERVAL;
+            if peer.senders.is_empty() {
+                peer.line.on_shared(Shortage::Little); // nothing is wished any more
+            }
             // Waking the control plane to hear the same again was most of what idle peers cost it.
             if let Some(quality) = peer.line.take_news(peer.round_trip) {
                 let event = Event::Quality { peer: peer.id, quality };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_core::stats::{Drop, Reason};
 use weir_rtp::rtcp::RtcpWriter;
-use weir_units::event::Event;
+use weir_units::event::{Event, Shortage};
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{Layer, Wish};
 
@@ -280,4 +280,36 @@ fn of_two_equal_pictures_the_larger_is_whose_publisher_speaks() {
     for picture in pictures {
         assert_eq!(stage.playback(picture).faults, Vec::<String>::new());
     }
+}
+
+#[test]
+fn the_control_plane_hears_how_much_less_than_wished_is_sent() {
+    let mut stage = Stage::new(10);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape::vp8_simulcast());
+    let subscription = stage.subscribe(subscriber, video);
+    let peer = stage.clients[subscriber].id;
+    let shortage = |stage: &Stage| {
+        stage.events.iter().rev().find_map(|(_, event)| match event {
+            Event::Quality { peer: of, quality } if *of == peer => Some(quality.shortage),
+            _ => None,
+        })
+    };
+    for (kbps, told) in [
+        (5_000, Shortage::Little),
+        (450, Shortage::Much),
+        (20, Shortage::Paused),
+        (5_000, Shortage::Little),
+        (450, Shortage::Much),
+    ] {
+        stage.line.down = neck(kbps);
+        stage.run(secs(20));
+        assert_eq!(shortage(&stage), Some(told), "{kbps} kbit/s");
+    }
+    let wish = Wish { enabled: false, ..Wish::default() };
+    stage.command(weir_units::command::Command::SetWish { subscription, wish });
+    stage.run(secs(11));
+    assert_eq!(shortage(&stage), Some(Shortage::Little), "who wishes nothing misses nothing");
 }

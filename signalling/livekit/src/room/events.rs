@@ -52,7 +52,7 @@ impl Room {
             }
             Event::Quality { peer, quality } => {
                 if let Some(&id) = self.by_peer.get(&peer) {
-                    self.tell_quality(id, quality);
+                    self.tell_quality(id, peer, quality);
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use indexmap::IndexMap;
 use livekit_protocol as proto;
 use weir_negotiation::{Negotiator, OfferedMedia};
+use weir_units::event::LineQuality;
 use weir_units::ids::{PeerId, PublicationId, SubscriptionId};
 use weir_units::media::{IceCredentials, IngressMedia, Mid, RemoteTransport};
 
@@ -96,6 +97,8 @@ pub(crate) struct PeerConnection {
     /// The shard knows it.
     pub added: bool,
     pub connected_at: Option<Instant>,
+    /// As the shard last told.
+    pub line: Option<LineQuality>,
     pub open_channels: Vec<String>,
     /// As the shard was told.
     pub transport: Option<(IceCredentials, RemoteTransport)>,

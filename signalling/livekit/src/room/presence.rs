@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message as Response;
-use weir_units::event::LineQuality;
+use weir_units::event::{LineQuality, Shortage};
+use weir_units::ids::PeerId;
 
 use super::participant::{Participant, ParticipantId};
 use super::{Now, Output, Room, encode};
@@ -155,10 +156,15 @@ impl Room {
         }
     }
 
-    /// A participant's line was judged. Told to itself and to whoever subscribes to it, if it changed.
-    pub(super) fn tell_quality(&mut self, id: ParticipantId, line: LineQuality) {
+    /// A participant's line was judged, one of two perhaps, of which the worse counts. Told to itself and to whoever
+    /// subscribes to it, if it changed.
+    pub(super) fn tell_quality(&mut self, id: ParticipantId, peer: PeerId, line: LineQuality) {
         let Some(participant) = self.participants.get_mut(&id) else { return };
-        let score = score(line);
+        if let Some(connection) = participant.peer_connection(peer) {
+            connection.line = Some(line);
+        }
+        let lines = participant.peer_connections().filter_map(|connection| connection.line);
+        let score = lines.map(score).fold(100.0, f32::min);
         let quality = proto::ConnectionQualityInfo {
             participant_sid: participant.sid.clone(),
             quality: judge(score) as i32,
@@ -225,12 +231,22 @@ impl Room {
     }
 }
 
+/// At best, where a line carries less than half of the pictures wished: good. LiveKit takes 35 off for each size missing.
+const SCORE_OF_MUCH_LESS: f32 = 65.0;
+/// At best, where it does not carry one of them at all: poor.
+const SCORE_OF_PAUSED: f32 = 30.0;
+
 /// From 0 to 100, after the E-model (ITU-T G.107): delay and loss take away from a perfect line.
 fn score(line: LineQuality) -> f32 {
     let delay = line.round_trip_ms / 2.0 + 2.0 * line.jitter_ms;
     let delay_effect = if delay <= 160.0 { delay / 40.0 } else { (delay - 120.0) / 10.0 };
     // Packet loss in percent counts double: RTX and FEC hide some, but not in time for speech.
-    (100.0 - delay_effect - line.loss * 100.0 * 2.0).clamp(0.0, 100.0)
+    let score = (100.0 - delay_effect - line.loss * 100.0 * 2.0).clamp(0.0, 100.0);
+    match line.shortage {
+        Shortage::Little => score,
+        Shortage::Much => score.min(SCORE_OF_MUCH_LESS),
+        Shortage::Paused => score.min(SCORE_OF_PAUSED),
+    }
 }
 
 /// Never LOST: clients take that as an order to start over.
@@ -253,11 +269,19 @@ mod tests {
 
     #[test]
     fn a_good_line_is_excellent_and_a_bad_one_is_never_lost() {
-        let line = |loss, round_trip_ms| LineQuality { loss, round_trip_ms, jitter_ms: 5.0 };
+        let line = |loss, round_trip_ms| LineQuality {
+            loss,
+            round_trip_ms,
+            jitter_ms: 5.0,
+            ..LineQuality::default()
+        };
         assert_eq!(judge(score(line(0.0, 40.0))), proto::ConnectionQuality::Excellent);
         assert_eq!(judge(score(line(0.15, 40.0))), proto::ConnectionQuality::Good);
         assert_eq!(judge(score(line(0.5, 400.0))), proto::ConnectionQuality::Poor);
         assert_eq!(judge(score(line(1.0, 10_000.0))), proto::ConnectionQuality::Poor);
+        let short = |shortage| LineQuality { shortage, ..line(0.0, 40.0) };
+        assert_eq!(judge(score(short(Shortage::Much))), proto::ConnectionQuality::Good);
+        assert_eq!(judge(score(short(Shortage::Paused))), proto::ConnectionQuality::Poor);
         assert!(mean_opinion(100.0) > 4.4 && mean_opinion(0.0) >= 1.0);
     }
 }

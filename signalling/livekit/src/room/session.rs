@@ -153,6 +153,7 @@ impl Room {
             negotiator: Negotiator::new(local, rand::Rng::random_range(&mut self.rng, 1..1 << 62)),
             added: false,
             connected_at: None,
+            line: None,
             open_channels: Vec::new(),
             transport: None,
             offered: Vec::new(),

@@ -5,7 +5,7 @@ use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use weir_livekit::token::{self, Keys};
-use weir_units::event::{Event, LineQuality};
+use weir_units::event::{Event, LineQuality, Shortage};
 use weir_units::ids::ConferenceId;
 
 use crate::harness::{Joining, SECOND, World};
@@ -163,8 +163,8 @@ fn a_bad_line_is_told_as_poor_and_never_as_lost() {
     world.join("bob");
     world.advance(SECOND);
     let peer = world.peers("alice")[0];
-    let good = LineQuality { loss: 0.0, round_trip_ms: 20.0, jitter_ms: 1.0 };
-    let dead = LineQuality { loss: 1.0, round_trip_ms: 5_000.0, jitter_ms: 500.0 };
+    let good = LineQuality { round_trip_ms: 20.0, jitter_ms: 1.0, ..LineQuality::default() };
+    let dead = LineQuality { loss: 1.0, round_trip_ms: 5_000.0, jitter_ms: 500.0, ..good };
     for quality in [good, good, dead] {
         world.event(Event::Quality { peer, quality });
     }
@@ -181,12 +181,36 @@ fn a_bad_line_is_told_as_poor_and_never_as_lost() {
 }
 
 #[test]
+fn of_two_lines_the_worse_is_told() {
+    let mut world = World::new();
+    world.join_as(Joining::new("alice").dual()).unwrap();
+    world.publish("alice", camera("cam"));
+    let [publisher, subscriber] = world.peers("alice")[..] else { panic!("two peer connections") };
+    let good = LineQuality { round_trip_ms: 20.0, jitter_ms: 1.0, ..LineQuality::default() };
+    let short = LineQuality { shortage: Shortage::Paused, ..good };
+    for (peer, quality) in [
+        (publisher, good),
+        (subscriber, short),
+        (publisher, LineQuality { loss: 0.01, ..good }),
+        (subscriber, good),
+    ] {
+        world.event(Event::Quality { peer, quality });
+    }
+    let told = world.clients["alice"].all(|message| match message {
+        Response::ConnectionQuality(update) => Some(update.updates[0].quality()),
+        _ => None,
+    });
+    use proto::ConnectionQuality::{Excellent, Poor};
+    assert_eq!(told, [Excellent, Poor, Excellent], "and nothing when the better one changes");
+}
+
+#[test]
 fn whoever_subscribes_later_learns_how_good_the_line_is() {
     let mut world = World::new();
     world.join("bob");
     world.join("alice");
     let peer = world.peers("alice")[0];
-    let quality = LineQuality { loss: 0.0, round_trip_ms: 20.0, jitter_ms: 1.0 };
+    let quality = LineQuality { round_trip_ms: 20.0, jitter_ms: 1.0, ..LineQuality::default() };
     world.event(Event::Quality { peer, quality }); // before anybody subscribes
     world.publish("alice", camera("cam"));
     world.advance(SECOND);
