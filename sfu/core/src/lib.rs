@@ -16,6 +16,7 @@ pub mod rewrite;
 pub mod ring;
 pub mod shard;
 pub mod speakers;
+mod standstill;
 pub mod stats;
 mod subscription;
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(crate) struct Publication {
     pub rates: LayerRates,
     /// Which encodings flowed when that was last looked at; bit n is encoding n. What subscribers aim for follows it.
     pub flowing: u8,
+    /// How far its encodings had come then.
+    pub position: u64,
     /// When to look at it again, though nothing else happens.
     pub next_look: Option<Instant>,
 }
@@ -88,6 +90,7 @@ impl Publication {
             layers_wanted: 0,
             rates: LayerRates::new(now),
             flowing: 0,
+            position: 0,
             next_look: None,
         }
     }
@@ -120,6 +123,12 @@ impl Publication {
         let active = self.encodings.iter().map(|encoding| encoding.activity.is_active(now));
         let flowing = active.enumerate().fold(0, |bits, (at, is_active)| bits | u8::from(is_active) << at);
         std::mem::replace(&mut self.flowing, flowing) != flowing
+    }
+
+    /// Notes how far its encodings have come. Says whether any packet came since the last time.
+    pub fn has_moved(&mut self) -> bool {
+        let position = self.encodings.iter().filter_map(|encoding| encoding.ring.latest()).sum();
+        std::mem::replace(&mut self.position, position) != position
     }
 
     /// Which encoding an unknown SSRC is, by its RID; the only one there is needs none.

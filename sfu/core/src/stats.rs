@@ -102,6 +102,8 @@ pub struct ShardStats {
     pub not_retransmittable: u64,
     /// Packets of padding that looked for what a line carries.
     pub probes: u64,
+    /// Pictures that stood still for a second at a subscriber who was to be sent them, while their publisher sent.
+    pub stalls: u64,
     pub rtcp_out: u64,
     /// Sequence numbers we asked publishers to send again, repeats counted.
     pub nacks_out: u64,

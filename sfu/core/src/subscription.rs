@@ -24,6 +24,7 @@ use crate::rewrite::sequence::{Dropped, SequenceMap};
 use crate::rewrite::timeline::Timeline;
 use crate::rewrite::vp8::{Prefix, Vp8Numbers};
 use crate::ring::Packet;
+use crate::standstill::Standstill;
 
 /// The longest header: fixed part, and an extension block with the longest dependency descriptor.
 const MAX_HEADER: usize = FIXED_HEADER_LEN + 4 + 4 + 256;
@@ -72,6 +73,7 @@ pub(crate) struct Subscription {
     rtx_sequence: u64,
     resends: Resends,
     pub sent: Sent,
+    pub standstill: Standstill,
     /// The first packet was told to the control plane.
     pub started: bool,
     /// The last two sender reports, newest first: their compact NTP time, and when they went. A receiver may answer
@@ -190,6 +192,7 @@ impl Subscription {
             rtx_sequence: rtx_sequence - (1 << 16),
             resends: Resends::default(),
             sent: Sent::default(),
+            standstill: Standstill::default(),
             started: false,
             reported: [None; 2],
         }

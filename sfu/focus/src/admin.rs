@@ -91,7 +91,7 @@ type Read = fn(&ShardSnapshot) -> u64;
 /// Name, help, and where the number comes from.
 type Source = (&'static str, &'static str, Read);
 
-const COUNTERS: [Source; 20] = [
+const COUNTERS: [Source; 21] = [
     ("weir_datagrams_in_total", "Datagrams and TCP frames received.", |shard| shard.stats.datagrams_in),
     ("weir_bytes_in_total", "Bytes received, without IP and UDP headers.", |shard| shard.stats.bytes_in),
     (
@@ -112,6 +112,11 @@ const COUNTERS: [Source; 20] = [
     ("weir_probe_packets_total", "Packets of padding that looked for what a line carries.", |shard| {
         shard.stats.probes
     }),
+    (
+        "weir_stalls_total",
+        "Pictures that a subscriber got nothing of for a second, though its line was to carry them and their publisher sent.",
+        |shard| shard.stats.stalls,
+    ),
     ("weir_not_retransmittable_total", "Packets asked for that were no longer kept.", |shard| {
         shard.stats.not_retransmittable
     }),

@@ -168,14 +168,19 @@ impl Shard {
         self.request_key_frames(now, index);
     }
 
-    /// What is to be looked at now and then: which encodings flow, and who waits for a key frame.
+    /// What is to be looked at now and then: which encodings flow, who waits for a key frame, and whose picture stands
+    /// still.
     pub(super) fn check_layers(&mut self, now: Instant, index: u32) {
         self.look_at_layers(now, index);
+        let moves = self.model.publications[index as usize].has_moved();
         // Not every publisher answers requests for key frames.
         for at in 0..self.model.publications[index as usize].subscribers.len() {
             let number = self.model.publications[index as usize].subscribers[at];
-            let subscription = &self.model.subscriptions[number as usize];
+            let subscription = &mut self.model.subscriptions[number as usize];
             let peer = &self.model.peers[subscription.peer as usize];
+            let is_due = subscription.started && subscription.granted.layer.is_some() && peer.is_connected();
+            let stalls = subscription.standstill.look(subscription.sent.packets, is_due, moves);
+            self.out.stats.stalls += u64::from(stalls);
             if subscription.started && subscription.encoding().is_none() && peer.downlink.is_some() {
                 self.replay(now, number);
             }

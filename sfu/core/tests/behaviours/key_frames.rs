@@ -158,3 +158,25 @@ fn who_is_not_connected_or_does_not_look_asks_for_nothing() {
     stage.run(secs(3));
     assert_eq!(requests(&mut stage, publication, asked), 0);
 }
+
+#[test]
+fn a_picture_that_waits_for_a_key_frame_for_long_is_counted_as_a_stall() {
+    let mut stage = Stage::new(37);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(5));
+    stage.clients[publisher].answers_key_frame_requests = false;
+    stage.source(publication).restart(0, 0x7777_1234);
+    stage.source(publication).streams[0].wants_key = false;
+    stage.run(ms(800));
+    assert_eq!(stage.shard.stats().stalls, 0, "a moment is none");
+    stage.run(secs(5));
+    assert_eq!(stage.shard.stats().stalls, 1);
+    stage.source(publication).streams[0].wants_key = true;
+    stage.run(secs(5));
+    stage.source(publication).is_paused = true;
+    stage.run(secs(5));
+    assert_eq!(stage.shard.stats().stalls, 1, "nor is a publisher that sends nothing");
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
