@@ -109,7 +109,7 @@ pub(crate) fn ours(codec: Codec) -> Vec<CodecLine> {
     let video = |payload_type: u8, rtpmap: &str, fmtp: Option<&str>| {
         let apt = format!("apt={payload_type}");
         vec![
-            line(payload_type, rtpmap, fmtp, &["ccm fir", "nack", "nack pli", "transport-cc"]),
+            line(payload_type, rtpmap, fmtp, &["ccm fir", "nack", "nack pli", "transport-cc", "goog-remb"]),
             line(payload_type + 1, "rtx/90000", Some(&apt), &[]),
         ]
     };

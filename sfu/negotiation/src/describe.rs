@@ -108,7 +108,7 @@ fn answer_section(writer: &mut Writer, section: &Section) {
                         }
                     }
                 }
-                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some());
+                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some(), false);
                 writer.codecs(&lines);
             }
             writer.extensions(&ids);
@@ -125,7 +125,7 @@ fn answer_section(writer: &mut Writer, section: &Section) {
             let ids = remote.egress_extensions(kind, &formats);
             for format in formats {
                 let mut lines = lines_of(&remote.codecs, &format);
-                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some());
+                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some(), true);
                 writer.codecs(&lines);
             }
             writer.extensions(&remote.ingress_extensions(kind));
@@ -172,12 +172,13 @@ fn lines_of(lines: &[CodecLine], format: &PayloadFormat) -> Vec<CodecLine> {
     [Some(codec), format.rtx_payload_type.and_then(find)].into_iter().flatten().collect()
 }
 
-/// Of the feedback offered, what we act on.
-fn keep_feedback(line: &mut CodecLine, kind: MediaKind, transport_cc: bool) {
+/// Of the feedback offered, what we act on, or give. Estimates (REMB) are for those who send to others: we give none.
+fn keep_feedback(line: &mut CodecLine, kind: MediaKind, transport_cc: bool, estimates: bool) {
     line.feedback.retain(|feedback| match feedback.as_str() {
         "nack" => true,
         "ccm fir" | "nack pli" => kind == MediaKind::Video,
         "transport-cc" => transport_cc,
+        "goog-remb" => estimates && kind == MediaKind::Video,
         _ => false,
     });
     line.feedback.dedup();
@@ -297,7 +298,7 @@ impl Writer {
         {
             if let Some(format) = codecs::best(&remote.codecs, codec) {
                 let mut lines = lines_of(&remote.codecs, &format);
-                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some());
+                keep_feedback(&mut lines[0], kind, ids.transport_cc.is_some(), false);
                 self.codecs(&lines);
             }
         }

@@ -215,6 +215,18 @@ fn subscriptions_take_the_m_lines_offered_for_them() {
 }
 
 #[test]
+fn an_estimate_is_asked_of_who_receives_and_promised_to_nobody_who_sends() {
+    let mut negotiator = negotiator();
+    negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+    let estimates = "a=rtcp-fb:* goog-remb\r\n";
+    let lines = [line("video", 0, "sendonly", estimates), line("video", 1, "recvonly", estimates)];
+    negotiator.handle_offer(&offer(&lines)).unwrap();
+    let sdp = negotiator.create_answer().unwrap().sdp;
+    let agreed: Vec<_> = sections(&sdp).iter().map(|section| section.contains("96 goog-remb")).collect();
+    assert_eq!(agreed, [false, true], "{sdp}");
+}
+
+#[test]
 fn an_m_line_is_inactive_for_a_round_before_it_carries_another_track() {
     let offer = offer(&[line("video", 0, "recvonly", "")]);
     let mut negotiator = negotiator();
