@@ -1,12 +1,13 @@
 //! What one peer's line carries, and what waits for it.
 //!
-//! One `Estimator` numbers what leaves for a peer and reads its feedback; one `Pacer` says when a packet may go; what
-//! may not go yet waits here by its name and stays in its ring. Audio never waits, and nothing is copied.
+//! One `Estimator` numbers what leaves for a peer and reads its feedback, or `Reported` judges by what a peer reports that
+//! has no such feedback to give; one `Pacer` says when a packet may go; what may not go yet waits here by its name and
+//! stays in its ring. Audio never waits, and nothing is copied.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use weir_rate::{Because, BitRate, Class, Estimator, Explanation, Limits, Pacer};
+use weir_rate::{Because, BitRate, Class, Estimator, Explanation, Limits, Pacer, Reported};
 use weir_rtp::rtcp::TransportFeedback;
 
 /// The estimate before anything is known. Little enough for a poor line to survive until the first feedback, enough to
@@ -53,6 +54,8 @@ pub(crate) struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Downlink {
     estimator: Estimator,
+    /// Stands for the estimator where the peer numbers no arrivals.
+    reported: Option<Reported>,
     pacer: Pacer,
     waiting: VecDeque<Waiting>,
     /// What is to be sent again, before all that: a subscription, and a number that it was sent under.
@@ -70,12 +73,50 @@ impl Downlink {
         pacer.set_burst(LONG_BURST);
         Self {
             estimator: Estimator::new(now, limits),
+            reported: None,
             pacer,
             waiting: VecDeque::new(),
             again: VecDeque::new(),
             first_sent: None,
             heard: false,
             blind: None,
+        }
+    }
+
+    /// Of a peer that numbers no arrivals, and now told what it makes of its line itself.
+    pub fn of_estimate(now: Instant, estimate: BitRate) -> Self {
+        let mut line = Self::new(now);
+        let reported = Reported::new(now, Limits::default(), estimate);
+        line.pacer.set_target(reported.target());
+        (line.reported, line.heard) = (Some(reported), true);
+        line
+    }
+
+    /// Whether it is judged by what the peer reports, without transport-wide numbers.
+    pub fn is_reported(&self) -> bool {
+        self.reported.is_some()
+    }
+
+    /// A packet of `bytes` leaves, all headers included, without a transport-wide number.
+    pub fn on_sent_unnumbered(&mut self, now: Instant, bytes: usize) {
+        self.pacer.on_sent(now, bytes);
+        if let Some(reported) = &mut self.reported {
+            reported.on_sent(now, bytes);
+        }
+    }
+
+    pub fn on_estimate(&mut self, now: Instant, estimate: BitRate) {
+        if let Some(reported) = &mut self.reported {
+            reported.on_estimate(now, estimate);
+            self.after_news(now);
+        }
+    }
+
+    /// Of `packets` that were sent this share is reported lost.
+    pub fn on_report(&mut self, now: Instant, packets: u32, share: f64) {
+        if let Some(reported) = &mut self.reported {
+            reported.on_report(now, packets, share);
+            self.after_news(now);
         }
     }
 
@@ -97,6 +138,10 @@ impl Downlink {
 
     /// What is in force after feedback, a timeout or another wish.
     fn after_news(&mut self, now: Instant) {
+        if let Some(reported) = &self.reported {
+            self.pacer.set_target(reported.target());
+            return;
+        }
         self.pacer.set_target(self.estimator.target());
         if self.is_limited(now) {
             while let Some(cluster) = self.estimator.poll_probe(now) {
@@ -119,12 +164,19 @@ impl Downlink {
 
     /// What may be shared out among subscriptions; `None` is without bound.
     pub fn available(&self, now: Instant) -> Option<BitRate> {
+        if let Some(reported) = &self.reported {
+            return Some(reported.target());
+        }
         self.is_limited(now).then(|| self.estimator.sustainable())
     }
 
     /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.
-    /// `is_blind` is whether there is nothing at present with which to look for more.
+    /// `is_blind` is whether there is nothing at present with which to look for more. Of a line that is judged by reports
+    /// more becomes known in time.
     pub fn tries(&mut self, now: Instant, is_blind: bool) -> bool {
+        if self.is_reported() {
+            return false;
+        }
         if is_blind {
             self.blind = Some(now);
         }
@@ -232,7 +284,11 @@ impl Downlink {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let patience = self.first_sent.filter(|_| !self.heard).map(|first| first + PATIENCE);
         let patience = patience.filter(|at| *at > now);
-        [self.next_turn(now), self.estimator.next_timeout(), patience].into_iter().flatten().min()
+        let news = match &self.reported {
+            Some(reported) => Some(reported.next_timeout()),
+            None => self.estimator.next_timeout(),
+        };
+        [self.next_turn(now), news, patience].into_iter().flatten().min()
     }
 
     /// When something that waits, or padding, may leave.
@@ -244,12 +300,22 @@ impl Downlink {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.estimator.handle_timeout(now);
+        match &mut self.reported {
+            Some(reported) => reported.handle_timeout(now),
+            None => self.estimator.handle_timeout(now),
+        }
         self.after_news(now);
     }
 
     pub fn explain(&self) -> Explanation {
-        self.estimator.explain()
+        let explanation = self.estimator.explain();
+        match &self.reported {
+            Some(reported) => {
+                let (target, loss) = (reported.target(), reported.loss());
+                Explanation { target, sustainable: target, loss, ..explanation }
+            }
+            None => explanation,
+        }
     }
 }
 

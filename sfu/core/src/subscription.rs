@@ -86,6 +86,8 @@ pub(crate) struct Subscription {
 pub(crate) struct Sent {
     pub packets: u32,
     pub octets: u32,
+    /// Of the packets: what had been sent when the receiver last reported.
+    accounted: u32,
 }
 
 /// Numbers inside the payload or an extension that must go on across switches.
@@ -398,6 +400,12 @@ impl Subscription {
         }
     }
 
+    /// Packets sent since this was last asked, with each of the receiver's reports.
+    pub fn sent_since_block(&mut self) -> u32 {
+        let Sent { packets, accounted, .. } = &mut self.sent;
+        packets.wrapping_sub(std::mem::replace(accounted, *packets))
+    }
+
     /// The packet that has this egress number, if it was sent and may be sent again.
     pub fn source_of(&mut self, now: Instant, sequence_number: u16) -> Option<(u64, u8, u64)> {
         let number = self.sequence.extend_egress(sequence_number);
@@ -540,15 +548,14 @@ impl Subscription {
         }
         let padding = if fixed.has_padding { offer.padding } else { 0 };
         let rewritten = rewritten.as_bytes();
-        if let (Some(id), Some(line)) = (self.transport_cc_id, way.line.as_deref_mut()) {
-            let transport_number = if again {
-                self.transport_numbers.as_ref()?.of(number)?
-            } else {
-                let body = original.len() + rewritten.len() + payload.len() + usize::from(padding);
-                let extensions = TRANSPORT_CC_LEN + offer.packet.dependency_descriptor.len();
-                let around = FIXED_HEADER_LEN + extensions + way.srtp.overhead() + BELOW_RTP;
-                line.on_sent(now, body + around)
-            };
+        let body = original.len() + rewritten.len() + payload.len() + usize::from(padding);
+        let extensions = TRANSPORT_CC_LEN + offer.packet.dependency_descriptor.len();
+        let bytes = body + FIXED_HEADER_LEN + extensions + way.srtp.overhead() + BELOW_RTP;
+        if let Some(line) = way.line.as_deref_mut().filter(|line| line.is_reported()) {
+            line.on_sent_unnumbered(now, bytes);
+        } else if let (Some(id), Some(line)) = (self.transport_cc_id, way.line.as_deref_mut()) {
+            let transport_number =
+                if again { self.transport_numbers.as_ref()?.of(number)? } else { line.on_sent(now, bytes) };
             if let Some(numbers) = &mut self.transport_numbers {
                 numbers.note(number, transport_number);
             }

@@ -1,4 +1,4 @@
-//! What one peer's line can carry, from transport-wide feedback alone.
+//! What one peer's line can carry, from transport-wide feedback; and, roughly, from what other peers report ([`Reported`]).
 //!
 //! Congestion control as the field knows it (draft-ietf-rmcat-gcc and what its authors run since), in small parts that
 //! can be tested and explained one by one. Sans-IO: no clock, socket, randomness or queue of packets; time is passed
@@ -36,6 +36,7 @@ mod loss;
 mod pacer;
 mod probe;
 mod queue;
+mod reported;
 mod round_trip;
 mod trend;
 
@@ -44,3 +45,4 @@ pub use estimator::{Because, Disbelieved, Estimator, Explanation, Limits};
 pub use history::MAX_SENT;
 pub use pacer::{Class, Pacer};
 pub use probe::{ClusterId, ProbeCluster, ProbeReason, ProbeResult};
+pub use reported::Reported;

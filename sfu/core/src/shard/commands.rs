@@ -220,7 +220,8 @@ impl Shard {
         self.model.subscription_ids.insert(id, subscription);
         self.model.publications[publication as usize].subscribers.push(subscription);
         let entry = &mut self.model.peers[peer as usize];
-        if reports && self.rate_control && entry.downlink.is_none() {
+        let has_better = entry.downlink.as_ref().is_some_and(|line| !line.is_reported());
+        if reports && self.rate_control && !has_better {
             entry.downlink = Some(Box::new(Downlink::new(now)));
         }
         entry.add_sender(ssrc, subscription);

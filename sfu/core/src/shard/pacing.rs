@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use weir_rate::BitRate;
 use weir_rtp::rtcp::TransportFeedback;
 
 use super::forward::{offer_from_ring, resend_from_ring};
@@ -22,6 +23,21 @@ impl Shard {
     ) {
         let Some(line) = &mut self.model.peers[index as usize].downlink else { return };
         line.on_feedback(now, feedback);
+        self.allocate_again(now, index);
+        self.arm_line(now, index);
+    }
+
+    /// A peer's own estimate of its line. It counts where there is no better feedback.
+    pub(super) fn handle_estimate(&mut self, now: Instant, index: u32, bps: u64) {
+        let peer = &mut self.model.peers[index as usize];
+        if !self.rate_control || peer.senders.is_empty() {
+            return;
+        }
+        let estimate = BitRate::from_bps(bps);
+        match &mut peer.downlink {
+            Some(line) => line.on_estimate(now, estimate),
+            None => peer.downlink = Some(Box::new(Downlink::of_estimate(now, estimate))),
+        }
         self.allocate_again(now, index);
         self.arm_line(now, index);
     }

@@ -75,10 +75,10 @@ impl Shard {
                     self.handle_key_frame_request(now, index, entry.ssrc);
                 }
             }
+            RtcpPacket::Remb(remb) => self.handle_estimate(now, index, remb.bitrate),
             RtcpPacket::TransportFeedback(feedback) => self.handle_transport_feedback(now, index, &feedback),
             RtcpPacket::SourceDescription(_)
             | RtcpPacket::Bye(_)
-            | RtcpPacket::Remb(_)
             | RtcpPacket::ExtendedReport(_)
             | RtcpPacket::Other { .. } => {}
         }
@@ -88,13 +88,17 @@ impl Shard {
     fn handle_block(&mut self, now: Instant, index: u32, block: &ReportBlock) {
         let peer = &mut self.model.peers[index as usize];
         let Some(subscription) = peer.subscription_of(block.ssrc) else { return };
-        let subscription = &self.model.subscriptions[subscription as usize];
+        let subscription = &mut self.model.subscriptions[subscription as usize];
         if subscription.ssrc() != block.ssrc {
             return; // of the retransmission stream, where gaps mean nothing
         }
         let publication = &self.model.publications[subscription.publication as usize];
         let clock_rate = publication.media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
         peer.line.on_report(block.fraction_lost, block.jitter, clock_rate);
+        let sent = subscription.sent_since_block();
+        if let Some(line) = &mut peer.downlink {
+            line.on_report(now, sent, f64::from(block.fraction_lost) / 256.0);
+        }
         if let Some(at) = subscription.reported_at(block.last_sender_report) {
             let held =
                 Duration::from_micros((u64::from(block.delay_since_last_sender_report) * 1_000_000) >> 16);

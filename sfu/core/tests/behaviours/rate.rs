@@ -16,8 +16,12 @@ fn neck(kbps: u64) -> Option<Neck> {
 
 /// A publisher of three encodings, some 160, 500 and 1,350 kbit/s, and a viewer that reports.
 fn viewer(seed: u64, kbps: u64) -> (Stage, SubscriptionId) {
+    viewer_that(seed, kbps, |stage| stage.reports_arrivals = true)
+}
+
+fn viewer_that(seed: u64, kbps: u64, does: impl FnOnce(&mut Stage)) -> (Stage, SubscriptionId) {
     let mut stage = Stage::new(seed);
-    stage.reports_arrivals = true;
+    does(&mut stage);
     stage.line.down = neck(kbps);
     let (publisher, subscriber) = (stage.join(), stage.join());
     let video = stage.publish(publisher, Shape::vp8_simulcast());
@@ -312,4 +316,53 @@ fn the_control_plane_hears_how_much_less_than_wished_is_sent() {
     stage.command(weir_units::command::Command::SetWish { subscription, wish });
     stage.run(secs(11));
     assert_eq!(shortage(&stage), Some(Shortage::Little), "who wishes nothing misses nothing");
+}
+
+/// For so many seconds the viewer, who numbers no arrivals, sends what it makes of its line as browsers do: half as much
+/// again as arrives, or less than that where a queue grows.
+fn estimate(stage: &mut Stage, subscription: SubscriptionId, seconds: u32) {
+    let viewer = stage.clients.len() - 1;
+    for _ in 0..seconds {
+        let (before, lost) = (stage.receiver(subscription).packets.len(), stage.lost_in_queue);
+        stage.run(secs(1));
+        let arrived = (stage.receiver(subscription).packets.len() - before) as u64 * 1_100 * 8;
+        let estimate = if stage.lost_in_queue > lost { arrived * 85 / 100 } else { arrived * 3 / 2 + 10_000 };
+        stage.send_rtcp(viewer, |writer| writer.remb(1, estimate, &[]));
+    }
+}
+
+#[test]
+fn who_only_estimates_its_line_is_sent_what_it_carries() {
+    let (mut stage, subscription) = viewer_that(11, 600, |stage| stage.reports_arrivals = false);
+    estimate(&mut stage, subscription, 10);
+    let (settled, lost) = (stage.now, stage.lost_in_queue);
+    estimate(&mut stage, subscription, 60);
+    // Nothing is probed: now and then more is tried, and taken back.
+    let lost = stage.lost_in_queue - lost;
+    let mut frames = stage.playback(subscription).frames;
+    frames.retain(|frame| frame.at >= settled);
+    let large = frames.iter().filter(|frame| frame.id.encoding == 2).count();
+    assert!(large * 5 < frames.len() && frames.len() > 60 * 14, "{large} of {} are large", frames.len());
+    assert!(lost < 200, "{lost} lost");
+    stage.line.down = neck(5_000);
+    estimate(&mut stage, subscription, 40);
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    stage.line.down = neck(20);
+    estimate(&mut stage, subscription, 20);
+    assert!(stage.has_event(&Event::StreamState { subscription, paused: true }));
+    stage.line.down = neck(5_000);
+    estimate(&mut stage, subscription, 60);
+    assert_eq!(last_encoding(&mut stage, subscription), 2, "and tried again when nothing passed");
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
+
+#[test]
+fn an_estimate_counts_for_nothing_where_arrivals_are_reported() {
+    let (mut stage, subscription) = viewer(12, 5_000);
+    let viewer = stage.clients.len() - 1;
+    for _ in 0..10 {
+        stage.send_rtcp(viewer, |writer| writer.remb(1, 50_000, &[]));
+        stage.run(secs(1));
+    }
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
 }
