@@ -20,8 +20,11 @@ const LEAST_GROWTH: BitRate = BitRate::from_kbps(20);
 const SLACK: f64 = 1.25;
 /// So far above what is sent the rate rises: the next larger picture may cost three times as much.
 const AHEAD: f64 = 4.0;
-/// And to this whatever is sent: a small picture, where all are paused.
+/// And to this whatever is sent: a small picture beside sound.
 const ALWAYS: BitRate = BitRate::from_kbps(300);
+/// In time to this where less than that is sent and nothing reported: a picture where all are paused, and be it one
+/// without a smaller one.
+const AFTER_SILENCE: BitRate = BitRate::from_kbps(3_000);
 /// What is sent is measured, and loss is judged, over so long and so many packets at least.
 const SPAN: Duration = Duration::from_millis(500);
 const LEAST_PACKETS: u32 = 20;
@@ -96,7 +99,7 @@ impl Reported {
             let used = self.target.min(self.sent);
             self.target = used.scaled(1.0 - self.loss / 2.0).max(self.limits.least);
         } else if self.loss < LITTLE {
-            self.grow(now);
+            self.grow(now, ALWAYS);
         }
         (self.packets, self.lost, self.judged, self.settled) = (0, 0.0, now, now);
     }
@@ -112,7 +115,7 @@ impl Reported {
         self.measure(now);
         if now >= self.heard + SILENCE && self.sent < ALWAYS {
             (self.packets, self.lost) = (0, 0.0); // of another time
-            self.grow(now);
+            self.grow(now, AFTER_SILENCE);
         }
         self.settled = now;
     }
@@ -126,9 +129,9 @@ impl Reported {
         self.loss
     }
 
-    fn grow(&mut self, now: Instant) {
+    fn grow(&mut self, now: Instant, always: BitRate) {
         let seconds = now.saturating_duration_since(self.settled).min(SILENCE).as_secs_f64();
-        let most = self.sent.scaled(AHEAD).max(ALWAYS).min(self.limits.most);
+        let most = self.sent.scaled(AHEAD).max(always).min(self.limits.most);
         if self.target < most {
             let least = self.target.plus(LEAST_GROWTH.scaled(seconds));
             self.target = self.target.scaled(GROWTH.powf(seconds)).max(least).min(most);
@@ -231,10 +234,10 @@ mod tests {
     fn a_line_on_which_all_is_paused_is_tried_again() {
         let mut line = Line::new(40);
         line.reported.on_report(line.now, 3, 1.0);
-        for _ in 0..20 {
+        for _ in 0..30 {
             line.now = line.reported.next_timeout();
             line.reported.handle_timeout(line.now);
         }
-        assert_eq!(line.kbps(), 300);
+        assert_eq!(line.kbps(), 3_000);
     }
 }

@@ -349,11 +349,30 @@ fn who_only_estimates_its_line_is_sent_what_it_carries() {
     assert_eq!(last_encoding(&mut stage, subscription), 2);
     stage.line.down = neck(20);
     estimate(&mut stage, subscription, 20);
+    stage.line.down = neck(5_000);
+    estimate(&mut stage, subscription, 60);
+    assert_eq!(last_encoding(&mut stage, subscription), 2, "and tried again when next to nothing passed");
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
+
+#[test]
+fn one_large_picture_comes_back_where_nothing_can_be_probed() {
+    let mut stage = Stage::new(13);
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape { layers: vec![(1_100, 9)], ..Shape::h264() }); // 2.5 Mbit/s
+    stage.run(ms(500));
+    let subscription = stage.subscribe(subscriber, video);
+    estimate(&mut stage, subscription, 10);
+    stage.line.down = neck(300);
+    estimate(&mut stage, subscription, 30);
     assert!(stage.has_event(&Event::StreamState { subscription, paused: true }));
     stage.line.down = neck(5_000);
     estimate(&mut stage, subscription, 60);
-    assert_eq!(last_encoding(&mut stage, subscription), 2, "and tried again when nothing passed");
-    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+    let back = stage.now;
+    estimate(&mut stage, subscription, 5);
+    let frames = stage.playback(subscription).frames;
+    assert!(frames.iter().filter(|frame| frame.at >= back).count() > 100, "it goes on");
 }
 
 #[test]
