@@ -1,9 +1,8 @@
 //! What is special about audio.
 
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::event::Event;
 use weir_units::media::{Codec, Wish};
-
-use super::common::{Shape, Stage, ms, secs};
 
 #[test]
 fn silence_leaves_no_gap_in_numbers_and_all_of_it_in_time() {

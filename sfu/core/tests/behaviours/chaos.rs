@@ -3,11 +3,10 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::command::Command;
 use weir_units::ids::{PublicationId, SubscriptionId};
 use weir_units::media::{Layer, Wish};
-
-use super::common::{Shape, Stage, ms, secs};
 
 struct Act {
     stage: Stage,

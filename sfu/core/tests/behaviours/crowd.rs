@@ -1,9 +1,8 @@
 //! A large conference.
 
 use weir_core::stats::Drop;
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::media::{Layer, Wish};
-
-use super::common::{Shape, Stage, ms, secs};
 
 /// Everybody publishes audio and three encodings, sees everybody else at some size, and some come and go.
 #[test]

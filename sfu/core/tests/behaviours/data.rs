@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use weir_core::stats::Drop;
+use weir_stage::stage::{CONFERENCE, Stage, context, ms, secs};
 use weir_transport::SendOutcome;
 use weir_transport::testing::{Client, ClientEvent};
 use weir_units::command::Command;
 use weir_units::event::Event;
-
-use crate::common::stage::{CONFERENCE, Stage, context, ms, secs};
 
 const LABEL: &str = "_reliable";
 

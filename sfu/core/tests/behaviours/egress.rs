@@ -1,8 +1,7 @@
 //! What leaves: runs that the kernel cuts, and nothing lost on the way there.
 
 use weir_rtp::header::{DatagramKind, classify};
-
-use super::common::{Shape, Stage, ms, secs};
+use weir_stage::{Shape, Stage, ms, secs};
 
 #[test]
 fn the_packets_of_a_picture_leave_in_one_run_though_some_are_a_byte_longer() {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use weir_rtp::rtcp::{ReportBlock, SenderInfo};
+use weir_stage::client::Heard;
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::event::Event;
-
-use super::common::client::Heard;
-use super::common::{Shape, Stage, ms, secs};
 
 #[test]
 fn every_packet_is_reported_with_its_arrival_soon_and_as_often_as_it_should() {

@@ -1,8 +1,7 @@
 //! Packets of a publisher reach its subscribers, each on a stream of its own.
 
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::event::Event;
-
-use super::common::{Shape, Stage, ms, secs};
 
 #[test]
 fn every_subscriber_gets_every_picture() {

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use weir_core::Route;
 use weir_core::shard::{Disposition, MAX_PENDING};
 use weir_core::stats::Drop;
+use weir_stage::source::Rtp;
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_transport::srtp::MAX_SSRCS;
 use weir_units::media::IceCredentials;
-
-use super::common::source::Rtp;
-use super::common::{Shape, Stage, ms, secs};
 
 fn address(host: u16) -> Route {
     let [high, low] = host.to_be_bytes();

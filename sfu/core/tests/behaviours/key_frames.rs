@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use weir_rtp::rtcp::FirEntry;
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::command::Command;
 use weir_units::ids::PublicationId;
 use weir_units::media::Wish;
-
-use super::common::{Shape, Stage, ms, secs};
 
 fn requests(stage: &mut Stage, publication: PublicationId, since: Instant) -> usize {
     stage.source(publication).streams[0].requests.iter().filter(|at| **at > since).count()

@@ -1,10 +1,9 @@
 //! Which layer a subscriber gets, and that changing it is seamless.
 
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::media::{Layer, Wish};
-
-use super::common::{Shape, Stage, ms, secs};
 
 #[test]
 fn a_switch_between_encodings_is_seamless_both_ways() {

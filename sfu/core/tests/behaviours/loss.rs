@@ -1,6 +1,5 @@
 //! A line that loses 3 % both ways for a minute.
-
-use super::common::{Shape, Stage, ms, secs};
+use weir_stage::{Shape, Stage, ms, secs};
 
 /// Packets of an encoding that never came to a subscriber, and how many were sent twice.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,10 +1,9 @@
-//! Whole behaviours of a shard, through its inputs and outputs alone. Begin reading at [`common`].
+//! Whole behaviours of a shard, through its inputs and outputs alone. The stage is the crate `weir-stage`.
 
 #![expect(clippy::unwrap_used, reason = "tests may unwrap; clippy takes the helpers of these for other code")]
 
 mod audio;
 mod chaos;
-mod common;
 mod crowd;
 mod data;
 mod egress;

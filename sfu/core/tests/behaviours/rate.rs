@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use weir_core::stats::{Drop, Reason};
 use weir_rtp::rtcp::RtcpWriter;
+use weir_stage::{Neck, Shape, Stage, ms, secs};
 use weir_units::event::{Event, Shortage};
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{Layer, Wish};
-
-use super::common::{Neck, Shape, Stage, ms, secs};
 
 fn neck(kbps: u64) -> Option<Neck> {
     Some(Neck { bits_per_second: kbps * 1_000, queue: ms(300) })

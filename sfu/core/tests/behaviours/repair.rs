@@ -1,9 +1,8 @@
 //! Single losses and what they lead to.
 
 use std::time::Duration;
-
-use super::common::client::Heard;
-use super::common::{Shape, Stage, ms, secs};
+use weir_stage::client::Heard;
+use weir_stage::{Shape, Stage, ms, secs};
 
 /// How long to lose everything towards the focus, so that one picture is gone.
 const A_PICTURE: Duration = Duration::from_millis(30);

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 
 use weir_core::stats::Drop;
 use weir_core::{PEER_TIMEOUT, Route};
+use weir_stage::client::Heard;
+use weir_stage::stage::context;
+use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::command::Command;
 use weir_units::event::{Event, PeerLostReason};
 use weir_units::media::{DtlsRole, IceCredentials, RemoteTransport};
-
-use super::common::client::Heard;
-use super::common::stage::context;
-use super::common::{Shape, Stage, ms, secs};
 
 fn address(host: u8) -> Route {
     Route::Udp { socket: 0, remote: SocketAddr::from(([192, 168, 1, host], 50_000)) }

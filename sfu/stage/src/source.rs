@@ -10,8 +10,8 @@ use weir_transport::srtp::{Plain, SrtpEgress};
 use weir_units::ids::PublicationId;
 use weir_units::media::{Codec, Encoding, ExtensionIds, IngressMedia, Mid, PayloadFormat, Rid};
 
-use super::body::{Body, FrameId};
-use super::codec::{Numbers, dependency_descriptor, ingress_payload_type, payload};
+use crate::body::{Body, FrameId};
+use crate::codec::{Numbers, dependency_descriptor, ingress_payload_type, payload};
 
 /// The ids every client of the stage negotiates.
 pub const EXTENSIONS: ExtensionIds = ExtensionIds {

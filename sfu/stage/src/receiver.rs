@@ -10,9 +10,9 @@ use weir_rtp::{red, rtx};
 use weir_units::ids::{PublicationId, SubscriptionId};
 use weir_units::media::{Codec, EgressMedia, ExtensionIds, Mid, PayloadFormat};
 
-use super::body::Body;
-use super::codec::{body_of, egress_payload_type};
-use super::source::{EXTENSIONS, Shape};
+use crate::body::Body;
+use crate::codec::{body_of, egress_payload_type};
+use crate::source::{EXTENSIONS, Shape};
 
 /// How long a gap may be reordering.
 const PATIENCE: Duration = Duration::from_millis(10);

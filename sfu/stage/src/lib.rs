@@ -5,6 +5,11 @@
 //! frames it needs ([`body`]), so a subscriber can tell what it could decode without trusting any number the shard
 //! rewrote.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "nothing but tests and simulations runs this: what is wrong ends them"
+)]
+
 pub mod body;
 pub mod client;
 pub mod codec;

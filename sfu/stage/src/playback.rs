@@ -8,8 +8,8 @@ use weir_rtp::vp8::Vp8Descriptor;
 use weir_rtp::vp9::Vp9Descriptor;
 use weir_units::media::Codec;
 
-use super::body::FrameId;
-use super::receiver::{Received, Receiver};
+use crate::body::FrameId;
+use crate::receiver::{Received, Receiver};
 
 /// One frame (for layered codecs: of one spatial layer), in the order of the stream.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use weir_units::media::Codec;
 
-use super::body::Body;
+use crate::body::Body;
 
 /// What the descriptors need to know of a packet beyond its body.
 #[derive(Clone, Copy, Debug)]

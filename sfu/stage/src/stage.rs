@@ -21,10 +21,10 @@ use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::{Codec, DtlsRole, IceCredentials, Layer, Mid, RemoteTransport, Wish};
 
-use super::client::Participant;
-use super::playback::Playback;
-use super::receiver::Receiver;
-use super::source::{Shape, Source};
+use crate::client::Participant;
+use crate::playback::Playback;
+use crate::receiver::Receiver;
+use crate::source::{Shape, Source};
 
 pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -11,8 +11,8 @@ use weir_transport::srtp::{SrtpEgress, SrtpError, SrtpIngress};
 use weir_transport::testing::{Client, ClientEvent};
 use weir_units::ids::PeerId;
 
-use super::receiver::Receiver;
-use super::source::{EXTENSIONS, Source};
+use crate::receiver::Receiver;
+use crate::source::{EXTENSIONS, Source};
 
 /// How often a client checks its path, as Chromium does.
 const CHECK_INTERVAL: Duration = Duration::from_millis(2_500);
