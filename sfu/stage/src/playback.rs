@@ -54,7 +54,9 @@ impl Playback {
             if let Some((before, last)) = parts.last() {
                 let between = before + 1..*number;
                 playback.missing.extend(between.filter(|number| !receiver.fillers.contains(number)));
-                if last.body.frame != packet.body.frame {
+                // A picture that is sent anew, as from the ring, is another one.
+                let is_again = packet.body.index <= last.body.index;
+                if last.body.frame != packet.body.frame || is_again {
                     playback.finish(&parts, &mut decoded);
                     parts.clear();
                 }
@@ -135,7 +137,7 @@ impl Playback {
         let step = b.timestamp.wrapping_sub(a.timestamp) as i32;
         let is_gapless = a.numbers.1 + 1 == b.numbers.0;
         let numbers_step = b.picture.zip(a.picture).map(|(b, a)| b.wrapping_sub(a) & 0x7fff);
-        if (b.captured, b.id.encoding) == (a.captured, a.id.encoding) {
+        if (b.captured, b.id.encoding) == (a.captured, a.id.encoding) && a.id != b.id {
             return match () {
                 () if step != 0 => fault("two timestamps in a picture"),
                 // Of a frame that nobody can decode the marker, which may have come very late, says nothing.
