@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_rate::BitRate;
 
-use crate::chance::Chance;
+use weir_stage::chance::Chance;
 
 /// Frames a second.
 pub const FRAME_INTERVAL: Duration = Duration::from_micros(33_333);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use weir_rate::BitRate;
 
-use crate::link::Offered;
 use crate::scenario::Scenario;
 use crate::sender::{self, Kind, Packet};
 use crate::world::Sample;
+use weir_stage::link::Offered;
 
 /// The windows of rates that are compared with the line's.
 const RISE_WINDOW: Duration = Duration::from_millis(400);

@@ -6,10 +6,8 @@
 //! what is played.
 
 pub mod agenda;
-pub mod chance;
 pub mod encoder;
 pub mod figures;
-pub mod link;
 pub mod plot;
 pub mod receiver;
 pub mod scenario;

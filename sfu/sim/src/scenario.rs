@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_rate::BitRate;
 
-use crate::link::{Line, Loss, Naps, Stalls};
+use weir_stage::link::{Line, Loss, Naps, Stalls};
 
 /// A scenario: a line to and fro, what becomes of it, and who sends over it.
 #[derive(Clone, Debug)]

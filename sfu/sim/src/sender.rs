@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use weir_rate::{BitRate, Class, Estimator, Limits, Pacer};
 use weir_rtp::rtcp::{Compound, RtcpPacket};
 
-use crate::chance::Chance;
 use crate::encoder::Encoder;
 use crate::scenario::Media;
+use weir_stage::chance::Chance;
 
 /// IP, UDP, RTP with extensions, and the authentication tag.
 const OVERHEAD: usize = 20 + 8 + 20 + 16;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use weir_rate::{BitRate, Explanation};
 
 use crate::agenda::Agenda;
-use crate::chance::Chance;
 use crate::encoder::FRAME_INTERVAL;
 use crate::figures::Recording;
-use crate::link::{Line, Link, Offered};
 use crate::receiver::Receiver;
 use crate::scenario::Scenario;
 use crate::sender::{AUDIO_INTERVAL, Packet, Sender};
 use crate::tcp::{ACK, SEGMENT, Tcp};
+use weir_stage::chance::Chance;
+use weir_stage::link::{Line, Link, Offered};
 
 /// Samples for pictures and traces.
 const SAMPLE: Duration = Duration::from_millis(100);

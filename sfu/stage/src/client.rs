@@ -63,6 +63,8 @@ pub struct Participant {
     pub is_alive: bool,
     pub answers_nacks: bool,
     pub answers_key_frame_requests: bool,
+    /// Asks for a key frame when it can show nothing, as browsers do.
+    pub asks_for_key_frames: bool,
     pub round_trip: Duration,
     /// Media packets it sent, retransmissions not counted, and retransmissions.
     pub sent: u64,
@@ -96,6 +98,7 @@ impl Participant {
             is_alive: true,
             answers_nacks: true,
             answers_key_frame_requests: true,
+            asks_for_key_frames: false,
             round_trip: Duration::from_millis(40),
             sent: 0,
             resent: 0,
@@ -125,6 +128,8 @@ impl Participant {
             }
             for receiver in &self.receivers {
                 next = receiver.next_nack().map_or(next, |at| next.min(at));
+                let request = receiver.screen.next_request().filter(|_| self.asks_for_key_frames);
+                next = request.map_or(next, |at| next.min(at));
             }
         }
         Some(next)
@@ -157,6 +162,9 @@ impl Participant {
             self.departures.insert(before.wrapping_add(number), now);
         }
         self.ask_again(now, &mut out);
+        if self.asks_for_key_frames {
+            self.ask_for_key_frames(now, &mut out);
+        }
         if self.next_feedback.is_some_and(|at| at <= now) {
             self.next_feedback = None;
             out.extend(self.transport_feedback());
@@ -178,6 +186,16 @@ impl Participant {
             let media = self.receivers[at].ssrc;
             for numbers in numbers.chunks(60) {
                 out.extend(self.rtcp(|writer| writer.nack(1, media, numbers) > 0));
+            }
+        }
+    }
+
+    fn ask_for_key_frames(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
+        for at in 0..self.receivers.len() {
+            if self.receivers[at].screen.next_request().is_some_and(|due| due <= now) {
+                self.receivers[at].screen.on_request(now);
+                let media = self.receivers[at].ssrc;
+                out.extend(self.rtcp(|writer| writer.pli(1, media)));
             }
         }
     }

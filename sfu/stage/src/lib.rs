@@ -11,10 +11,14 @@
 )]
 
 pub mod body;
+pub mod bottleneck;
+pub mod chance;
 pub mod client;
 pub mod codec;
+pub mod link;
 pub mod playback;
 pub mod receiver;
+pub mod screen;
 pub mod source;
 pub mod stage;
 

@@ -12,6 +12,7 @@ use weir_units::media::{Codec, EgressMedia, ExtensionIds, Mid, PayloadFormat};
 
 use crate::body::Body;
 use crate::codec::{body_of, egress_payload_type};
+use crate::screen::Screen;
 use crate::source::{EXTENSIONS, Shape};
 
 /// How long a gap may be reordering.
@@ -47,6 +48,7 @@ pub struct Receiver {
     pub packets: BTreeMap<u64, Received>,
     /// Numbers under which nothing but padding came.
     pub fillers: BTreeSet<u64>,
+    pub screen: Screen,
     missing: BTreeMap<u64, (u32, Instant)>,
     /// Numbers asked for, repeats counted.
     pub requested: u64,
@@ -82,6 +84,7 @@ impl Receiver {
             reports_arrivals: false,
             packets: BTreeMap::new(),
             fillers: BTreeSet::new(),
+            screen: Screen::default(),
             missing: BTreeMap::new(),
             requested: 0,
             duplicates: 0,
@@ -174,6 +177,7 @@ impl Receiver {
             body,
         };
         self.packets.insert(index, received);
+        self.screen.on_packet(now, index, &body);
     }
 
     fn note(&mut self, now: Instant, index: u64) {

@@ -29,6 +29,12 @@ const HISTORY: usize = 2_000;
 /// Packets of a stream that carry MID and RID: a client stops once it knows that they arrived.
 const NAMED_PACKETS: u64 = 30;
 
+/// The most of a frame that goes into one packet.
+const MAX_PAYLOAD: usize = 1_140;
+
+/// The bytes of the next frame: of which encoding, of which temporal layer, whether it is a key frame.
+pub type FrameSizes = Box<dyn FnMut(usize, u8, bool) -> usize>;
+
 /// What a source looks like.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -152,6 +158,8 @@ pub struct Source {
     pub next: Instant,
     began: Instant,
     pictures: u64,
+    /// An encoder in place of the shape's fixed sizes, for encodings of their own streams.
+    pub frame_sizes: Option<FrameSizes>,
     /// Nothing is captured.
     pub is_paused: bool,
     /// Every key frame comes with a template structure of its own, where there is one.
@@ -202,6 +210,7 @@ impl Source {
             next,
             began,
             pictures: 0,
+            frame_sizes: None,
             is_paused: false,
             changes_structure: false,
             level: 20,
@@ -293,8 +302,13 @@ impl Source {
         let mut packets = Vec::new();
         for spatial in layers {
             let s = usize::from(spatial);
-            let (size, count) = shape.layers[if shape.is_simulcast { at } else { s }];
-            let count = if is_key && shape.is_video() { count * 2 } else { count };
+            let (size, count) = match &mut self.frame_sizes {
+                Some(frame_sizes) => cut(frame_sizes(at, temporal, is_key)),
+                None => {
+                    let (size, count) = shape.layers[if shape.is_simulcast { at } else { s }];
+                    (size, if is_key { count * 2 } else { count })
+                }
+            };
             let number = stream.counts[s];
             stream.counts[s] += 1;
             stream.frame = stream.frame.wrapping_add(1);
@@ -453,6 +467,12 @@ impl Source {
             octet_count: stream.octets as u32,
         }
     }
+}
+
+/// The packets of a frame: bytes in each, and how many.
+fn cut(bytes: usize) -> (usize, u8) {
+    let count = bytes.div_ceil(MAX_PAYLOAD).clamp(1, u8::MAX.into());
+    (bytes.div_ceil(count), count as u8)
 }
 
 /// An RTP packet before it is sealed.

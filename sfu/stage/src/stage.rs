@@ -21,6 +21,7 @@ use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
 use weir_units::media::{Codec, DtlsRole, IceCredentials, Layer, Mid, RemoteTransport, Wish};
 
+use crate::bottleneck::Bottleneck;
 use crate::client::Participant;
 use crate::playback::Playback;
 use crate::receiver::Receiver;
@@ -101,6 +102,8 @@ pub struct Stage {
     pub unknown: u64,
     /// Subscriptions from now on report when packets arrive.
     pub reports_arrivals: bool,
+    /// Instead of [`Self::line`], for the clients behind them.
+    pub bottlenecks: Vec<Bottleneck>,
     /// When the line to each client will have carried what is in its queue.
     free_at: BTreeMap<usize, Instant>,
     /// When the last packet to each client, and of each, arrives.
@@ -141,6 +144,7 @@ impl Stage {
                 down: None,
             },
             reports_arrivals: false,
+            bottlenecks: Vec::new(),
             free_at: BTreeMap::new(),
             arrives: BTreeMap::new(),
             lost_in_queue: 0,
@@ -319,6 +323,17 @@ impl Stage {
 
     fn send(&mut self, to: To, bytes: Vec<u8>) {
         let is_media = bytes.first().is_some_and(|first| *first >= 128);
+        if let To::Client(at) = to
+            && let Some(bottleneck) = self.bottlenecks.iter_mut().find(|bottleneck| bottleneck.is_before(at))
+        {
+            if is_media {
+                bottleneck.offer(self.now - self.began, at, bytes);
+            } else {
+                let arrival = self.now + bottleneck.line().delay;
+                self.arrive(arrival, to, bytes);
+            }
+            return;
+        }
         let loss = match to {
             To::Focus(_) => self.line.loss_up,
             To::Client(_) => self.line.loss_down,
@@ -372,6 +387,24 @@ impl Stage {
         self.in_flight.insert(self.order, InFlight { to, bytes });
     }
 
+    fn arrive(&mut self, arrival: Instant, to: To, bytes: Vec<u8>) {
+        self.order += 1;
+        self.network.push(Reverse((arrival, self.order)));
+        self.in_flight.insert(self.order, InFlight { to, bytes });
+    }
+
+    /// What has passed the bottlenecks is on its way.
+    fn pass_bottlenecks(&mut self) {
+        let now = self.now - self.began;
+        for at in 0..self.bottlenecks.len() {
+            while self.bottlenecks[at].next().is_some_and(|due| due <= now)
+                && let Some((client, arrives, bytes)) = self.bottlenecks[at].serve(now)
+            {
+                self.arrive(self.began + arrives, To::Client(client), bytes);
+            }
+        }
+    }
+
     /// Nothing more is lost or captured, and what is under way arrives and is repaired.
     pub fn settle(&mut self) {
         (self.line.loss_up, self.line.loss_down) = (0.0, 0.0);
@@ -397,11 +430,14 @@ impl Stage {
     fn next_event(&self) -> Option<Instant> {
         let network = self.network.peek().map(|Reverse((at, _))| *at);
         let clients = self.clients.iter().filter_map(Participant::poll_timeout).min();
-        [network, clients, self.shard.poll_timeout()].into_iter().flatten().min()
+        let bottlenecks = self.bottlenecks.iter().filter_map(Bottleneck::next).min();
+        let bottlenecks = bottlenecks.map(|at| self.began + at);
+        [network, bottlenecks, clients, self.shard.poll_timeout()].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
         let now = self.now;
+        self.pass_bottlenecks();
         for at in 0..self.clients.len() {
             if self.clients[at].poll_timeout().is_some_and(|due| due <= now) {
                 let route = self.clients[at].route;
