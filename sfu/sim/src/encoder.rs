@@ -34,7 +34,7 @@ impl Encoder {
         Self { chance, rate: BitRate::ZERO, most, overspent: 0.0, key_frame: true, asked_every }
     }
 
-    /// The bytes of the next frame at `target`.
+    /// The bytes of the next frame at `target`, at [`FRAME_INTERVAL`].
     pub fn frame(&mut self, target: BitRate) -> usize {
         let target = target.min(self.most);
         let gap = target.minus(self.rate).scaled(RAMP);
@@ -48,6 +48,11 @@ impl Encoder {
         // What was overspent longer ago is forgotten, as encoders do.
         self.overspent = (self.overspent + bytes - budget).clamp(-2.0 * budget, 8.0 * budget);
         bytes as usize
+    }
+
+    /// The next frame is a key frame.
+    pub fn ask(&mut self) {
+        self.key_frame = true;
     }
 
     /// Another picture, of this rate, whose first frame is next.

@@ -1,14 +1,16 @@
-//! `cargo xtask sim`: plays the scenarios over many seeds and prints a table.
+//! `cargo xtask sim`: plays the scenarios over many seeds and prints tables.
+
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use weir_sim::figures::{Figures, Recording};
-use weir_sim::plot;
+use weir_sim::figures::Recording;
 use weir_sim::scenario::{self, Scenario};
 use weir_sim::world;
+use weir_sim::{call, plot};
 
 /// Plays rate control's scenarios in virtual time
 #[derive(Parser)]
@@ -22,7 +24,7 @@ struct Cli {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print what the estimators thought each 100 ms, for the first seed
+    /// Print what the estimators of flows thought each 100 ms, and what the shards of calls log, for the first seed
     #[arg(long)]
     trace: bool,
     /// Draw one scenario, for the first seed
@@ -38,89 +40,53 @@ fn main() -> Result<()> {
     if let Some(name) = &cli.plot {
         return draw(name, cli.seed, &cli.out);
     }
-    let chosen = |scenario: &Scenario| {
-        cli.filters.is_empty() || cli.filters.iter().any(|filter| scenario.name.contains(filter))
+    let chosen = |name: &str| {
+        cli.filters.is_empty() || cli.filters.iter().any(|filter| name.contains(filter.as_str()))
     };
-    let scenarios: Vec<_> = scenario::all().into_iter().filter(chosen).collect();
-    ensure!(!scenarios.is_empty() && cli.seeds > 0, "nothing to play");
+    let scenarios: Vec<_> = scenario::all().into_iter().filter(|one| chosen(one.name)).collect();
+    let calls: Vec<_> = call::scenario::all().into_iter().filter(|one| chosen(one.name)).collect();
+    ensure!(scenarios.len() + calls.len() > 0 && cli.seeds > 0, "nothing to play");
     if cli.trace {
         for scenario in &scenarios {
             trace(scenario, &world::play(scenario, cli.seed));
         }
+        tracing_subscriber::fmt()
+            .with_env_filter("weir_core=trace,weir_sim=trace")
+            .with_ansi(false)
+            .without_time()
+            .init();
+        for call in &calls {
+            println!("# {}: {}", call.name, call.about);
+            call::play::play(call, cli.seed);
+        }
         return Ok(());
     }
     println!("{} seeds from {}; each figure is median / worst", cli.seeds, cli.seed);
-    println!(
-        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8} {:>8}",
-        "scenario",
-        "used %",
-        "queue p95 ms",
-        "rise s",
-        "known s",
-        "fall s",
-        "loss %",
-        "audio loss %",
-        "fairness",
-        "padding",
-        "changes"
-    );
-    for scenario in &scenarios {
-        let play = |seed| world::play(scenario, seed).figures(scenario);
-        let figures: Vec<_> = (cli.seed..cli.seed + cli.seeds).map(play).collect();
-        row(scenario, &figures);
-    }
+    let seeds = cli.seed..cli.seed + cli.seeds;
+    table::flows(&scenarios, &seeds);
+    let faults = table::calls(&calls, &seeds);
     println!();
-    for scenario in &scenarios {
-        println!("{:<16} {}", scenario.name, scenario.about);
+    let flows = scenarios.iter().map(|one| (one.name, one.about));
+    for (name, about) in flows.chain(calls.iter().map(|one| (one.name, one.about))) {
+        println!("{name:<17} {about}");
     }
+    ensure!(faults.is_empty(), "{} faults, the first: {}", faults.len(), faults[0]);
     Ok(())
 }
 
 fn draw(name: &str, seed: u64, out: &Path) -> Result<()> {
-    let mut scenarios = scenario::all();
-    let names = scenarios.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
-    scenarios.retain(|one| one.name == name);
-    let scenario = scenarios.first().with_context(|| format!("no scenario {name}; there are {names}"))?;
-    let picture = plot::svg(scenario, seed, &world::play(scenario, seed));
+    let (scenarios, calls) = (scenario::all(), call::scenario::all());
+    let picture = if let Some(scenario) = scenarios.iter().find(|one| one.name == name) {
+        plot::svg(scenario, seed, &world::play(scenario, seed))
+    } else if let Some(call) = calls.iter().find(|one| one.name == name) {
+        call::plot::svg(call, seed, &call::play::play(call, seed))
+    } else {
+        let names = scenarios.iter().map(|one| one.name).chain(calls.iter().map(|one| one.name));
+        bail!("no scenario {name}; there are {}", names.collect::<Vec<_>>().join(", "));
+    };
     std::fs::write(out, picture).with_context(|| format!("writing {}", out.display()))?;
     println!("{}", out.display());
     Ok(())
-}
-
-fn row(scenario: &Scenario, figures: &[Figures]) {
-    let low = |figure: &dyn Fn(&Figures) -> Option<f64>, digits| spread(figures, figure, digits, true);
-    let high = |figure: &dyn Fn(&Figures) -> Option<f64>, digits| spread(figures, figure, digits, false);
-    let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
-    println!(
-        "{:<16} {:>13} {:>13} {:>13} {:>13} {:>13} {:>15} {:>13} {:>11} {:>8} {:>8}",
-        scenario.name,
-        low(&|one| Some(one.utilisation * 100.0), 1),
-        high(&|one| Some(millis(one.queueing_p95)), 0),
-        high(&|one| one.rise.map(|time| time.as_secs_f64()), 2),
-        high(&|one| one.known.map(|time| time.as_secs_f64()), 2),
-        high(&|one| one.fall.map(|time| time.as_secs_f64()), 2),
-        high(&|one| Some(one.loss * 100.0), 2),
-        high(&|one| Some(one.audio_loss * 100.0), 2),
-        low(&|one| one.fairness, 2),
-        high(&|one| Some(one.padding * 100.0), 0),
-        high(&|one| (one.layer_changes > 0.0).then_some(one.layer_changes), 0),
-    );
-}
-
-/// Median and worst.
-fn spread(
-    figures: &[Figures],
-    figure: &dyn Fn(&Figures) -> Option<f64>,
-    digits: usize,
-    low_is_worst: bool,
-) -> String {
-    let mut values: Vec<_> = figures.iter().filter_map(figure).collect();
-    values.sort_by(f64::total_cmp);
-    if low_is_worst {
-        values.reverse();
-    }
-    let Some(worst) = values.last() else { return "-".into() };
-    format!("{:.digits$} / {:.digits$}", values[values.len() / 2], worst)
 }
 
 fn trace(scenario: &Scenario, recording: &Recording) {
