@@ -277,9 +277,12 @@ impl Selector {
         }
     }
 
-    /// Whether a packet belongs to a stretch before the present one, or there is none at present.
+    /// Whether a packet belongs to a stretch before the present one, or there is none at present, or it is being left.
     pub fn is_past(&self, encoding: u8, sequence: u64) -> bool {
-        self.current.as_ref().is_none_or(|current| current.encoding != encoding || sequence < current.began)
+        let is_left =
+            self.leaves && self.target.is_some_and(|target| self.target_encoding(target) != encoding);
+        let is_before = |current: &Current| current.encoding != encoding || sequence < current.began;
+        is_left || self.current.as_ref().is_none_or(is_before)
     }
 
     /// The marker bit of a packet that is sent again.

@@ -118,13 +118,16 @@ fn a_collapse_is_survived_though_the_publisher_answers_no_request() {
 fn what_is_lost_on_a_thin_line_is_sent_again_in_its_turn() {
     let (mut stage, subscription) = viewer(11, 250);
     stage.run(secs(8));
+    let before = stage.receiver(subscription).packets.last_key_value().map(|(number, _)| *number);
     stage.line.loss_down = 0.1;
     stage.run(secs(8));
     stage.settle();
     let resent = stage.shard.stats().retransmitted;
     let playback = stage.playback(subscription);
     assert!(resent > 15, "{resent}");
-    assert!(playback.missing.len() <= 1, "{resent} sent again, {:?} missing", playback.missing);
+    // A larger picture that the line did not carry at first was left, and nothing of it is of use any more.
+    let missing: Vec<_> = playback.missing.iter().filter(|number| Some(**number) > before).collect();
+    assert!(missing.len() <= 1, "{resent} sent again, {missing:?} missing");
     assert_eq!(playback.faults, Vec::<String>::new());
 }
 
