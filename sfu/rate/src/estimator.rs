@@ -412,6 +412,9 @@ impl Estimator {
             self.probes.on_fall(now, self.control.estimate(), self.target());
         }
         let probed = self.probes.conclude(now, self.target());
+        if let Some(whole) = probed.filter(|result| !result.saturated) {
+            self.loss.on_proven(newest, whole.rate);
+        }
         self.newest_probe = probed.map(|result| (now, result)).or(self.newest_probe);
         if let Some(result) = probed.filter(|_| signals.usage != Usage::Over || signals.newest <= PROBE_QUEUE)
         {

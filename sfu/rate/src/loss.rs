@@ -40,6 +40,8 @@ const MAX_INHERENT: f64 = 0.35;
 const BACK_OFF: f64 = 0.95;
 /// How a limit rises with each observation that gives it no reason.
 const RELAX: f64 = 1.08;
+/// What was observed so long ago says nothing against a probe that came through whole. In microseconds.
+const STALE: i64 = 2_000_000;
 /// A limit so far above what is sent limits nothing.
 const IRRELEVANT: f64 = 1.5;
 
@@ -65,6 +67,8 @@ pub struct LossControl {
     observations: [Observation; OBSERVATIONS],
     next: usize,
     limit: Option<BitRate>,
+    /// When the last packet of the newest observation was sent.
+    observed: i64,
     inherent: Option<f64>,
     present: f64,
 }
@@ -103,9 +107,17 @@ impl LossControl {
         let observation = Observation { rate, packets: self.packets, lost: self.lost, bursts };
         let Some(lowered) = self.judge(observation, span >= LONG_SPAN) else { return false };
         self.forget_newest();
+        self.observed = self.last_sent;
         self.observations[self.next] = observation;
         self.next = (self.next + 1) % OBSERVATIONS;
         lowered
+    }
+
+    /// A probe sent at `sent` came through at this rate without meeting a full line. Where little is sent, because little
+    /// may be, no observation would ever lift the limit.
+    pub fn on_proven(&mut self, sent: i64, rate: BitRate) {
+        let is_stale = sent - self.observed > STALE;
+        self.limit = self.limit.filter(|_| !is_stale).map(|limit| limit.max(rate));
     }
 
     pub fn limit(&self) -> Option<BitRate> {
