@@ -19,6 +19,10 @@ const FULL: i64 = 200_000;
 const FULL_LEAST: i64 = 50_000;
 /// What came so long ago says nothing of the line now.
 const FULL_AGE: i64 = 600_000;
+/// So long without an arrival (in microseconds), and then so many bytes at once, was a pause of something on the way and
+/// not a slow line, from which they come one by one.
+const PAUSE: i64 = 50_000;
+const AFTER_PAUSE: u32 = 4_000;
 /// [`STEADY`] in [`STEP`]s, and some.
 const MAX_STEPS: usize = 160;
 
@@ -100,8 +104,9 @@ impl Acknowledged {
             if arrived >= FULL || newest - step.arrived > FULL_AGE {
                 break;
             }
-            // A line that is full when a step came and when the next did was so between.
-            if step.queued && next.queued && !step.interrupted {
+            // A line that is full when a step came and when the next did was so between, unless it paused.
+            let paused = next.arrived - step.arrived > PAUSE && next.bytes > AFTER_PAUSE;
+            if step.queued && next.queued && !step.interrupted && !paused {
                 bytes += u64::from(step.bytes);
                 sent += next.sent - step.sent;
                 arrived += next.arrived - step.arrived;
@@ -155,6 +160,17 @@ mod tests {
             acknowledged.add(packet * 10_000, packet * 5_000, 1_250, false);
         }
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
+    }
+
+    #[test]
+    fn a_pause_is_no_slow_line() {
+        let mut acknowledged = Acknowledged::default();
+        // 1 Mbit/s that waits a little, a pause of 150 ms, and what was held up at once.
+        let mut add = |sent: i64, arrived: i64| acknowledged.add(sent, arrived, 1_250, true);
+        (0..20).for_each(|packet| add(packet * 10_000, packet * 10_000 + 20_000));
+        (20..35).for_each(|packet| add(packet * 10_000, 361_000 + packet * 100));
+        let full = acknowledged.full().expect("packets waited");
+        assert!(full.rate >= BitRate::from_kbps(900), "{full:?}");
     }
 
     #[test]
