@@ -5,6 +5,8 @@ use super::{Ladder, Reason};
 /// A step up must leave so much of its price free, or the next ripple would take it back. Little: the estimate is cautious
 /// itself, and whoever rises in vain waits longer the next time.
 const RISE_MARGIN: f64 = 1.03;
+/// Whoever rose in vain waits before the next try, but not for what fits so many times.
+const PLENTY: f64 = 2.0;
 /// What is granted is kept while so much of its price is there.
 const KEEP_MARGIN: f64 = 0.95;
 /// The least of a picture that is being sent is kept even so: to begin it anew costs a key frame, and a short squeeze delays
@@ -72,7 +74,7 @@ pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
                 let Some(granted) = claim.granted.filter(|granted| *granted < claim.top) else { continue };
                 let rises = claim.present.is_none_or(|present| granted >= present);
                 let more = claim.price(granted + 1) - claim.price(granted);
-                if more <= left && (claim.may_rise || !rises) {
+                if more <= left && (claim.may_rise || !rises || more * PLENTY <= left) {
                     claim.granted = Some(granted + 1);
                     left -= more;
                     rose = true;
@@ -203,8 +205,10 @@ mod tests {
         share(1_800_000, &mut claims);
         assert_eq!(claims[0].granted, Some(1));
         (claims[0].present, claims[0].may_rise) = (Some(1), false);
-        share(9_000_000, &mut claims);
+        share(3_000_000, &mut claims);
         assert_eq!((claims[0].granted, claims[0].reason), (Some(1), Reason::Patience));
+        share(9_000_000, &mut claims);
+        assert_eq!((claims[0].granted, claims[0].reason), (Some(2), Reason::Wish), "there is no doubt");
     }
 
     proptest! {
