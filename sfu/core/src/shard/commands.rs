@@ -284,7 +284,7 @@ impl Shard {
         let layers = highest.map_or(0, |highest| u8::MAX >> (7 - highest));
         if layers != entry.layers_wanted {
             for (at, encoding) in entry.encodings.iter_mut().enumerate() {
-                if entry.layers_wanted & !layers >> at & 1 == 1 {
+                if (entry.layers_wanted & !layers) >> at & 1 == 1 {
                     encoding.activity.excuse();
                 }
             }
