@@ -317,6 +317,9 @@ impl Door {
             let is_taken_for_joined = state.memberships.is_taken_for_joined(&update.room_id, &update.user);
             state.memberships.apply(&update);
             let Membership::Gone(cause) = update.membership else { continue };
+            if is_taken_for_joined && update.is_older_than_a_join() {
+                continue;
+            }
             // Only of who is a member is another server's clock believed.
             let until = match sequel {
                 Sequel::EndsJoined => update.sent_ms.map_or(now_ms, |sent| sent.min(now_ms)),
@@ -493,6 +496,19 @@ mod tests {
         let (again, _) = Door::open(store, Arc::new(Blind)).await.unwrap();
         assert!(again.is_void(&holder("dana"), issued), "after a restart as well");
         assert!(!again.is_void(&holder("dana"), unix_ms() + 1));
+    }
+
+    #[tokio::test]
+    async fn an_invitation_that_is_told_again_after_a_restart_sends_nobody_away() {
+        let (door, mut removed, _, _) = door().await;
+        let issued = unix_ms();
+        assert_eq!(door.admit(&holder("dana"), issued, RoomRule::Require).await, Ok(()));
+        door.sits(holder("dana"), Seat { conference: "c".to_owned(), identity: "i".to_owned() });
+        let invited = Membership::Gone(Cause::NotYet);
+        let told = RoomUpdate { membership: invited, was_joined: Some(false), ..gone("dana") };
+        door.take(vec![told], None).await.unwrap();
+        assert_eq!(door.admit(&holder("dana"), issued, RoomRule::Require).await, Ok(()));
+        assert!(removed.try_recv().is_err());
     }
 
     #[tokio::test]

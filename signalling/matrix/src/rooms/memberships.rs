@@ -191,6 +191,7 @@ impl Memberships {
         let Some(Room { members, .. }) = self.rooms.peek_mut(&update.room_id) else { return };
         match update.membership {
             Membership::Joined => self.members += usize::from(members.insert(update.user.clone())),
+            Membership::Gone(_) if update.is_older_than_a_join() => {}
             Membership::Gone(_) => {
                 self.members -= usize::from(members.remove(&update.user));
                 let is_own = |user: &UserId| Some(user.server()) == self.own.as_ref();
@@ -240,6 +241,17 @@ mod tests {
         assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::NotJoined));
         assert_eq!(rooms.presence(now, "!r", &user("eve")), Some(Presence::Joined));
         assert_eq!(rooms.presence(now, "!s", &user("eve")), None);
+    }
+
+    #[test]
+    fn an_invitation_that_is_told_after_the_look_up_makes_nobody_a_stranger() {
+        let now = origin();
+        let mut rooms = looked_up(now, &["dana"]);
+        let told = |was_joined| RoomUpdate { was_joined, ..news("dana", Membership::Gone(Cause::NotYet)) };
+        rooms.apply(&told(Some(false)));
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::Joined));
+        rooms.apply(&told(None)); // what it is, and follows upon, is not known
+        assert_eq!(rooms.presence(now, "!r", &user("dana")), Some(Presence::NotJoined));
     }
 
     #[test]

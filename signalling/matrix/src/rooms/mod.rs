@@ -32,6 +32,14 @@ pub struct RoomUpdate {
     pub was_joined: Option<bool>,
 }
 
+impl RoomUpdate {
+    /// Whether this can only be older than what made somebody a member: no invitation and no knock follows upon a join.
+    /// A homeserver tells it again after a restart of the focus, which may have looked the members up by then.
+    fn is_older_than_a_join(&self) -> bool {
+        self.membership == Membership::Gone(Cause::NotYet) && self.was_joined == Some(false)
+    }
+}
+
 /// What somebody is to a room from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
