@@ -239,15 +239,10 @@ impl Downlink {
         now.saturating_duration_since(waiting.since) > MAX_WAIT
     }
 
-    /// A key frame of the encoding came: says whether much of what waits became needless, and forgets that. A picture of
-    /// which part may have left stays whole.
-    pub fn forget_needless(&mut self, subscription: u32, encoding: u8) -> bool {
+    /// Whether so much of an encoding waits that a key frame of it makes all that needless.
+    pub fn is_needless(&self, subscription: u32, encoding: u8) -> bool {
         let of_it = |name: &&Waiting| name.subscription == subscription && name.encoding == encoding;
-        if self.waiting.len() < NEEDLESS || self.waiting.iter().filter(of_it).count() < NEEDLESS {
-            return false;
-        }
-        self.forget_all_but_begun(subscription);
-        true
+        self.waiting.len() >= NEEDLESS && self.waiting.iter().filter(of_it).count() >= NEEDLESS
     }
 
     /// About how many bytes of pictures wait.
@@ -260,10 +255,9 @@ impl Downlink {
         self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
     }
 
-    /// Nothing of a subscription waits any more but the rest of a picture of which part may have left.
-    pub fn forget_all_but_begun(&mut self, subscription: u32) {
-        let begun = self.waiting.iter().find(|name| name.subscription == subscription);
-        let begun = begun.map(|name| (name.encoding, name.timestamp));
+    /// Nothing of a subscription waits any more but the rest of its picture of which part has left. No other picture may
+    /// stay: what followed it would be missed.
+    pub fn forget_all_but(&mut self, subscription: u32, begun: Option<(u8, u32)>) {
         self.waiting.retain(|name| {
             name.subscription != subscription || Some((name.encoding, name.timestamp)) == begun
         });
@@ -375,12 +369,13 @@ mod tests {
             line.wait(name(1, 0, sequence));
         }
         line.wait(name(2, 0, 7));
-        assert!(!line.forget_needless(1, 0), "few");
+        assert!(!line.is_needless(1, 0), "few");
         line.wait(name(1, 0, 99));
-        assert!(!line.forget_needless(1, 1), "of another encoding");
-        assert!(line.forget_needless(1, 0));
+        assert!(!line.is_needless(1, 1), "of another encoding");
+        assert!(line.is_needless(1, 0));
+        line.forget_all_but(1, Some((0, 0)));
         let left: Vec<_> = line.waiting.iter().map(|name| (name.subscription, name.sequence)).collect();
-        assert_eq!(left, [(1, 0), (2, 7)], "the first may have left in part");
+        assert_eq!(left, [(1, 0), (2, 7)], "part of the first has left");
         line.forget(1);
         line.forget(2);
         assert!(line.waiting.is_empty());

@@ -237,6 +237,18 @@ impl Subscription {
         self.selector.as_ref().is_none_or(|selector| selector.concerns(encoding, timestamp))
     }
 
+    /// A packet was of no concern and will not be offered.
+    pub fn skip(&mut self, encoding: u8, sequence: u64) {
+        if let Some(selector) = &mut self.selector {
+            selector.skip(encoding, sequence);
+        }
+    }
+
+    /// The encoding and timestamp of a picture of which part was sent.
+    pub fn begun(&self) -> Option<(u8, u32)> {
+        self.selector.as_ref().and_then(Selector::begun)
+    }
+
     /// Ends what is sent with its picture, if it is not what is aimed for: there is no room to go on until a key frame comes.
     /// Says whether it does.
     pub fn hurry(&mut self) -> bool {

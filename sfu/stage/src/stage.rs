@@ -1,7 +1,7 @@
 //! Virtual time, the line, and one shard between scripted clients.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -89,6 +89,27 @@ pub struct Runs {
     pub longest: usize,
 }
 
+/// Which numbers of a stream left the focus.
+#[derive(Clone, Debug, Default)]
+struct Numbers {
+    highest: Option<u16>,
+    /// Below the highest, and not sent.
+    open: BTreeSet<u16>,
+}
+
+impl Numbers {
+    fn note(&mut self, number: u16) {
+        let next = self.highest.map_or(number, |highest| highest.wrapping_add(1));
+        let ahead = number.wrapping_sub(next);
+        if ahead > 1 << 15 {
+            self.open.remove(&number);
+            return;
+        }
+        self.open.extend((0..ahead).map(|step| next.wrapping_add(step)));
+        self.highest = Some(number);
+    }
+}
+
 pub struct Stage {
     pub now: Instant,
     pub began: Instant,
@@ -111,6 +132,8 @@ pub struct Stage {
     pub lost_in_queue: u64,
     routes: BTreeMap<Route, usize>,
     sealed: BTreeMap<(Route, u32, u16), (Instant, u64)>,
+    /// The numbers of each stream that left.
+    numbers: BTreeMap<(Route, u32), Numbers>,
     network: BinaryHeap<Reverse<(Instant, u64)>>,
     in_flight: BTreeMap<u64, InFlight>,
     order: u64,
@@ -154,6 +177,7 @@ impl Stage {
             unknown: 0,
             routes: BTreeMap::new(),
             sealed: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             network: BinaryHeap::new(),
             in_flight: BTreeMap::new(),
             order: 0,
@@ -288,6 +312,12 @@ impl Stage {
     /// How often something was dropped for this reason.
     pub fn dropped(&mut self, reason: Drop) -> u64 {
         self.shard.stats().dropped[reason as usize]
+    }
+
+    /// How many numbers were left out of streams to clients, and not sent since. Receivers wait for them, so there are none
+    /// where nothing is lost on the way to the focus.
+    pub fn numbers_left_open(&self) -> usize {
+        self.numbers.values().map(|numbers| numbers.open.len()).sum()
     }
 
     pub fn has_event(&self, wanted: &Event) -> bool {
@@ -513,6 +543,7 @@ impl Stage {
             return;
         }
         let header = RtpHeader::parse(datagram).expect("a header");
+        self.numbers.entry((route, header.ssrc)).or_default().note(header.sequence_number);
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
         let seal = hasher.finish();

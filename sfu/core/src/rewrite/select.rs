@@ -105,6 +105,8 @@ pub struct Selector {
     current: Option<Current>,
     /// Where each encoding was left, for late packets of it.
     left: [Left; MAX_ENCODINGS],
+    /// The highest number of each encoding that [`Self::skip`] was told of.
+    skipped: [u64; MAX_ENCODINGS],
 }
 
 #[derive(Clone, Debug)]
@@ -157,7 +159,14 @@ impl Default for Change {
 
 impl Selector {
     pub fn new(mode: Mode) -> Self {
-        Self { mode, target: None, leaves: false, current: None, left: [Left::default(); MAX_ENCODINGS] }
+        Self {
+            mode,
+            target: None,
+            leaves: false,
+            current: None,
+            left: [Left::default(); MAX_ENCODINGS],
+            skipped: [0; MAX_ENCODINGS],
+        }
     }
 
     /// What to aim for; `None` pauses with the picture of which part was forwarded. Layers beyond what is published mean the best there is.
@@ -204,6 +213,12 @@ impl Selector {
         self.current.as_ref().map(|current| current.encoding)
     }
 
+    /// The encoding and timestamp of the picture of which part was forwarded.
+    pub fn begun(&self) -> Option<(u8, u32)> {
+        let current = self.current.as_ref().filter(|current| !current.has_ended)?;
+        Some((current.encoding, current.timestamp))
+    }
+
     /// The best layer that can pass at present.
     pub fn layer(&self) -> Option<Layer> {
         let current = self.current.as_ref()?;
@@ -238,10 +253,28 @@ impl Selector {
         }
     }
 
+    /// A packet was of no concern and is not offered, while others before it may yet be. If what is forwarded by then is its
+    /// encoding, it cannot go on after this one.
+    pub fn skip(&mut self, encoding: u8, sequence: u64) {
+        if let Some(skipped) = self.skipped.get_mut(usize::from(encoding)) {
+            *skipped = sequence.max(*skipped);
+        }
+    }
+
+    fn is_cut_off(&self, packet: &PacketFacts) -> bool {
+        let skipped = self.skipped.get(usize::from(packet.encoding)).copied().unwrap_or_default();
+        self.current.as_ref().is_some_and(|current| {
+            current.encoding == packet.encoding && current.highest < skipped && packet.sequence > skipped
+        })
+    }
+
     /// Decides on one packet. Packets come in order of arrival, of all encodings.
     #[inline]
     pub fn select(&mut self, packet: &PacketFacts) -> Decision {
         if self.leaves && self.current.as_ref().is_some_and(|current| current.is_over_at(packet)) {
+            self.restart();
+        }
+        if self.is_cut_off(packet) {
             self.restart();
         }
         let Some(target) = self.target else {

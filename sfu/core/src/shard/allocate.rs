@@ -116,7 +116,7 @@ impl Shard {
             && (hurry || line.is_behind(claim.subscription))
             && subscription.hurry()
         {
-            line.forget_all_but_begun(claim.subscription);
+            line.forget_all_but(claim.subscription, subscription.begun());
             line.hold(now);
             hurries = true;
         }

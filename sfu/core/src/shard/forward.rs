@@ -302,6 +302,8 @@ fn forward_group(
         {
             if subscription.concerns(pending.encoding, pending.facts.timestamp) {
                 wait(now, index, pending, subscription, line, out);
+            } else {
+                subscription.skip(pending.encoding, pending.sequence);
             }
             continue;
         }
@@ -334,12 +336,15 @@ fn wait(
 ) {
     let Pending { encoding, sequence, .. } = *pending;
     let is_wanted = subscription.wants_key_frame().is_none_or(|wanted| wanted == encoding);
-    let begins = pending.facts.key_frame_start && is_wanted && line.forget_needless(index, encoding);
+    let begins = pending.facts.key_frame_start && is_wanted && line.is_needless(index, encoding);
+    if begins {
+        line.forget_all_but(index, subscription.begun());
+    }
     let timestamp = pending.facts.timestamp;
     if !line.wait(Waiting { subscription: index, encoding, sequence, timestamp, begins, since: now }) {
         out.stats.drop(Drop::LineFull);
         tracing::debug!(subscription = %subscription.id, "too much waits for the line: goes on with a key frame");
-        line.forget_all_but_begun(index);
+        line.forget_all_but(index, subscription.begun());
         subscription.restart();
     }
 }

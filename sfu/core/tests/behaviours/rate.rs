@@ -5,8 +5,9 @@ use std::time::Duration;
 use weir_core::stats::{Drop, Reason};
 use weir_rtp::rtcp::RtcpWriter;
 use weir_stage::{Neck, Shape, Stage, ms, secs};
+use weir_units::command::Command;
 use weir_units::event::{Event, Shortage};
-use weir_units::ids::SubscriptionId;
+use weir_units::ids::{PublicationId, SubscriptionId};
 use weir_units::media::{Layer, Wish};
 
 fn neck(kbps: u64) -> Option<Neck> {
@@ -174,6 +175,52 @@ fn a_line_too_thin_for_two_pictures_has_one_and_is_told_of_the_other() {
     stage.run(secs(10));
     assert!(stage.has_event(&Event::StreamState { subscription: other, paused: false }));
     assert_eq!([main, other].map(|one| last_encoding(&mut stage, one)), [2, 2]);
+}
+
+/// Four publishers of three encodings, and somebody who looks at all of them over a thin line.
+fn four_pictures(seed: u64, kbps: u64) -> (Stage, [(PublicationId, SubscriptionId); 4]) {
+    let mut stage = Stage::new(seed);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(kbps);
+    let subscriber = stage.join();
+    let publishers = [(); 4].map(|()| stage.join());
+    let pictures = publishers.map(|publisher| stage.publish(publisher, Shape::vp8_simulcast()));
+    stage.run(ms(1_500));
+    let pictures = pictures.map(|picture| (picture, stage.subscribe(subscriber, picture)));
+    (stage, pictures)
+}
+
+/// Pictures that wait are given up for others again and again; what is sent of one must never leave out what came before.
+#[test]
+fn nothing_is_missing_where_pictures_that_waited_were_given_up() {
+    for seed in 0..8 {
+        let (mut stage, _) = four_pictures(seed, 1_500);
+        for rate in [1_500, 400, 3_000, 700] {
+            stage.line.down = neck(rate);
+            stage.run(secs(4));
+        }
+        assert_eq!(stage.numbers_left_open(), 0, "seed {seed}");
+    }
+}
+
+/// A picture is not wanted for a moment, while one that it follows waits.
+#[test]
+fn nothing_is_missing_where_wishes_waver() {
+    for seed in 0..32 {
+        let (mut stage, pictures) = four_pictures(seed, 500);
+        stage.run(secs(2));
+        for turn in 0..80 {
+            let (picture, subscription) = pictures[((turn * 7 + seed) % 4) as usize];
+            let max_layer = Layer { spatial: (turn * 5 % 3) as u8, temporal: u8::MAX };
+            let wish = Wish { enabled: turn % 3 != 0, max_layer, ..Wish::default() };
+            stage.command(Command::SetWish { subscription, wish });
+            for stream in &mut stage.source(picture).streams {
+                stream.wants_key |= turn % 5 == 0;
+            }
+            stage.run(ms(10 + 10 * (turn % 13)));
+        }
+        assert_eq!(stage.numbers_left_open(), 0, "seed {seed}");
+    }
 }
 
 #[test]

@@ -66,6 +66,10 @@ impl Recording {
         hearings: &[SubscriptionId],
     ) -> Self {
         let mut recording = Self::default();
+        let open = stage.numbers_left_open();
+        recording
+            .faults
+            .extend((open > 0).then(|| format!("{open} numbers were left out, and nothing was lost")));
         for (video, view) in views {
             recording.faults.extend(faults(stage.playback(*view), video.wish.max_layer.spatial));
             recording.views.push(seen(&mut stage, start, video, *view));
