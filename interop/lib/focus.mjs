@@ -25,27 +25,14 @@ export class Focus {
   get url() { return `ws://${this.address}:${this.port}`; }
   get http() { return `http://${this.address}:${this.port}`; }
 
-  async start(changes = {}) {
-    const env = { ...process.env, NO_COLOR: '1', RUST_BACKTRACE: '1', ...changes };
-    this.process = start(this.binary, ['run', '--config', this.config], { env });
+  async start() {
+    this.process = start(this.binary, ['run', '--config', this.config], { env: { ...process.env, NO_COLOR: '1', RUST_BACKTRACE: '1' } });
     this.process.tail = this.log;
     this.process.child.stderr.setEncoding('utf8').on('data', (text) => {
       this.log.push(...text.split('\n').filter(Boolean));
       this.log.splice(0, Math.max(0, this.log.length - 2000));
     });
     await settle('the focus answers', async () => (await fetch(`${this.http}/`)).ok, 20000);
-  }
-
-  // Another configuration while something runs, by the environment.
-  async changed(changes, run) {
-    await this.kill('SIGTERM');
-    await this.start(changes);
-    try {
-      await run();
-    } finally {
-      await this.kill('SIGTERM');
-      await this.start();
-    }
   }
 
   async kill(signal = 'SIGKILL') {

@@ -77,7 +77,7 @@ impl Default for Media {
             shards: 0,
             receive_buffer_bytes: 4 * 1024 * 1024,
             send_buffer_bytes: 4 * 1024 * 1024,
-            rate_control: false,
+            rate_control: true,
         }
     }
 }
