@@ -16,6 +16,7 @@ class Client:
     def __init__(self):
         self.room = rtc.Room()
         self.tracks = {}
+        self.remote_tracks = {}
         self.messages = []
         self.log = []
         self.local = {}
@@ -54,9 +55,10 @@ class Client:
         kind = "video" if track.kind == rtc.TrackKind.KIND_VIDEO else "audio"
         entry = {
             "from": participant.identity, "sid": publication.sid, "kind": kind, "frames": 0, "energy": 0.0,
-            "subscribed": True, "lastAt": 0, "longestGap": 0,
+            "subscribed": True, "lastAt": 0, "longestGap": 0, "decodedOnly": 0,
         }
         self.tracks[publication.sid] = entry
+        self.remote_tracks[publication.sid] = track
         stream = rtc.VideoStream(track) if kind == "video" else rtc.AudioStream(track)
         async for event in stream:
             now = int(time.time() * 1000)
@@ -122,7 +124,19 @@ class Client:
         return {}
 
     async def remote(self):
+        for sid, entry in list(self.tracks.items()):
+            if entry["kind"] == "video" and entry["frames"] == entry["decodedOnly"]:
+                await self.count_decoded(self.remote_tracks[sid], entry)
         return list(self.tracks.values())
+
+    async def count_decoded(self, track, entry):
+        """On a busy machine one video in twenty is decoded and never handed to any VideoStream: the SDK (1.2) loses the sink
+        when media comes while it applies the answer. What came is what the scenarios are about, so then its statistics count."""
+        for stats in await track.get_stats():
+            if stats.HasField("inbound_rtp"):
+                video = stats.inbound_rtp.inbound
+                entry["frames"] = entry["decodedOnly"] = video.frames_decoded
+                entry["width"], entry["height"] = video.frame_width, video.frame_height
 
     async def send(self, text, topic="", to=None, reliable=True):
         await self.room.local_participant.publish_data(text, reliable=reliable, topic=topic, destination_identities=to or [])
