@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use weir_rate::{Because, BitRate, Class, Estimator, Explanation, Limits, Pacer, Reported};
 use weir_rtp::rtcp::TransportFeedback;
 
+use crate::subscription::Subscription;
+
 /// The estimate before anything is known. Little enough for a poor line to survive until the first feedback, enough to
 /// send a small picture's key frame at once; probes ask for more within the first round trip.
 const START: BitRate = BitRate::from_kbps(1_000);
@@ -49,6 +51,11 @@ pub(crate) struct Waiting {
     pub begins: bool,
     pub since: Instant,
 }
+
+/// The share of the rate at which a line was full that it carries without a queue.
+const OF_MET: f64 = 0.97;
+/// An estimate beyond so many times of it is of another line.
+const WIDER: f64 = 1.1;
 
 /// One peer's line; see the module's description. Bound: [`MAX_WAITING`] names, and [`MAX_WAITING_AGAIN`].
 #[derive(Debug)]
@@ -170,6 +177,17 @@ impl Downlink {
         self.is_limited(now).then(|| self.estimator.sustainable())
     }
 
+    /// A little under the rate at which the line was full of late, unless it has shown since that it carries more. An
+    /// estimate looks for more until a queue grows; whoever steps up on such a promise soon steps down again.
+    pub fn met(&self) -> Option<BitRate> {
+        if self.is_reported() {
+            return None;
+        }
+        let sustainable = self.estimator.sustainable();
+        let met = self.estimator.explain().capacity.filter(|met| sustainable < met.scaled(WIDER))?;
+        Some(met.scaled(OF_MET))
+    }
+
     /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.
     /// `is_blind` is whether there is nothing at present with which to look for more. Of a line that is judged by reports
     /// more becomes known in time.
@@ -255,11 +273,16 @@ impl Downlink {
         self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
     }
 
-    /// Nothing of a subscription waits any more but the rest of its picture of which part has left. No other picture may
-    /// stay: what followed it would be missed.
-    pub fn forget_all_but(&mut self, subscription: u32, begun: Option<(u8, u32)>) {
+    /// Nothing of the subscription of this number waits any more but the rest of its picture of which part has left. What
+    /// is forgotten is skipped: nothing may be sent as if it followed.
+    pub fn forget_all_but_begun(&mut self, number: u32, subscription: &mut Subscription) {
+        let begun = subscription.begun();
         self.waiting.retain(|name| {
-            name.subscription != subscription || Some((name.encoding, name.timestamp)) == begun
+            let stays = name.subscription != number || Some((name.encoding, name.timestamp)) == begun;
+            if !stays {
+                subscription.skip(name.encoding, name.sequence);
+            }
+            stays
         });
     }
 
@@ -373,9 +396,6 @@ mod tests {
         line.wait(name(1, 0, 99));
         assert!(!line.is_needless(1, 1), "of another encoding");
         assert!(line.is_needless(1, 0));
-        line.forget_all_but(1, Some((0, 0)));
-        let left: Vec<_> = line.waiting.iter().map(|name| (name.subscription, name.sequence)).collect();
-        assert_eq!(left, [(1, 0), (2, 7)], "part of the first has left");
         line.forget(1);
         line.forget(2);
         assert!(line.waiting.is_empty());

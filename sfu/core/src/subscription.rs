@@ -13,7 +13,7 @@ use weir_transport::srtp::{Plain, SrtpEgress};
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{Codec, EgressMedia, Layer, MediaKind, PayloadFormat, Wish};
 
-use crate::allocation::{Grant, Standing};
+use crate::allocation::Grant;
 use crate::downlink::{BELOW_RTP, Downlink};
 use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
@@ -49,7 +49,6 @@ pub(crate) struct Subscription {
     pub wish: Wish,
     /// What of the wish it is sent.
     pub granted: Grant,
-    pub standing: Standing,
     /// The control plane was told that nothing is sent for want of room.
     pub paused: bool,
     ssrc: u32,
@@ -174,7 +173,6 @@ impl Subscription {
             publication,
             wish,
             granted: Grant::all_of(&wish),
-            standing: Standing::default(),
             paused: false,
             ssrc: media.ssrc,
             rtx_ssrc: media.rtx_ssrc,
@@ -237,10 +235,24 @@ impl Subscription {
         self.selector.as_ref().is_none_or(|selector| selector.concerns(encoding, timestamp))
     }
 
-    /// A packet was of no concern and will not be offered.
+    /// A packet will not be offered.
     pub fn skip(&mut self, encoding: u8, sequence: u64) {
         if let Some(selector) = &mut self.selector {
             selector.skip(encoding, sequence);
+        }
+    }
+
+    /// A key frame waits and will be offered.
+    pub fn expect_key_frame(&mut self, encoding: u8) {
+        if let Some(selector) = &mut self.selector {
+            selector.expect_key_frame(encoding);
+        }
+    }
+
+    /// All of the encoding from a key frame on will be offered.
+    pub fn offer_anew(&mut self, encoding: u8) {
+        if let Some(selector) = &mut self.selector {
+            selector.offer_anew(encoding);
         }
     }
 

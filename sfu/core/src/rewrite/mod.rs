@@ -8,5 +8,6 @@ mod epochs;
 pub mod frame_number;
 pub mod select;
 pub mod sequence;
+mod skipped;
 pub mod timeline;
 pub mod vp8;

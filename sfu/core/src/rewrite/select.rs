@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 
 use weir_units::media::{Layer, MAX_ENCODINGS};
 
+use super::skipped::Skipped;
+
 /// References one frame may name: AV1 has 7 slots, VP9 names 3.
 pub const MAX_REFERENCES: usize = 8;
 
@@ -105,8 +107,7 @@ pub struct Selector {
     current: Option<Current>,
     /// Where each encoding was left, for late packets of it.
     left: [Left; MAX_ENCODINGS],
-    /// The highest number of each encoding that [`Self::skip`] was told of.
-    skipped: [u64; MAX_ENCODINGS],
+    skipped: [Skipped; MAX_ENCODINGS],
 }
 
 #[derive(Clone, Debug)]
@@ -165,7 +166,7 @@ impl Selector {
             leaves: false,
             current: None,
             left: [Left::default(); MAX_ENCODINGS],
-            skipped: [0; MAX_ENCODINGS],
+            skipped: [Skipped::default(); MAX_ENCODINGS],
         }
     }
 
@@ -253,18 +254,32 @@ impl Selector {
         }
     }
 
-    /// A packet was of no concern and is not offered, while others before it may yet be. If what is forwarded by then is its
-    /// encoding, it cannot go on after this one.
+    /// A packet is not offered, while others before it may yet be. If what is forwarded by then is its encoding, it cannot
+    /// go on after this one but with a key frame.
     pub fn skip(&mut self, encoding: u8, sequence: u64) {
         if let Some(skipped) = self.skipped.get_mut(usize::from(encoding)) {
-            *skipped = sequence.max(*skipped);
+            skipped.add(sequence);
+        }
+    }
+
+    /// A key frame of the encoding waits and will be offered.
+    pub fn expect_key_frame(&mut self, encoding: u8) {
+        if let Some(skipped) = self.skipped.get_mut(usize::from(encoding)) {
+            skipped.expect_key_frame();
+        }
+    }
+
+    /// All of the encoding from a key frame on will be offered.
+    pub fn offer_anew(&mut self, encoding: u8) {
+        if let Some(skipped) = self.skipped.get_mut(usize::from(encoding)) {
+            *skipped = Skipped::default();
         }
     }
 
     fn is_cut_off(&self, packet: &PacketFacts) -> bool {
-        let skipped = self.skipped.get(usize::from(packet.encoding)).copied().unwrap_or_default();
-        self.current.as_ref().is_some_and(|current| {
-            current.encoding == packet.encoding && current.highest < skipped && packet.sequence > skipped
+        let current = self.current.as_ref().filter(|current| current.encoding == packet.encoding);
+        current.zip(self.skipped.get(usize::from(packet.encoding))).is_some_and(|(current, skipped)| {
+            packet.sequence > current.highest && skipped.is_between(current.highest, packet.sequence)
         })
     }
 
@@ -346,6 +361,9 @@ impl Selector {
         self.leaves = false;
         if let Some(current) = self.current.take() {
             self.note_left(&current);
+        }
+        if let Some(skipped) = self.skipped.get_mut(usize::from(packet.encoding)) {
+            skipped.begin(packet.sequence);
         }
         let target = match self.mode {
             Mode::Simulcast { .. } => Layer { spatial: u8::MAX, ..target },

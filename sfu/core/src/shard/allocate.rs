@@ -116,7 +116,7 @@ impl Shard {
             && (hurry || line.is_behind(claim.subscription))
             && subscription.hurry()
         {
-            line.forget_all_but(claim.subscription, subscription.begun());
+            line.forget_all_but_begun(claim.subscription, subscription);
             line.hold(now);
             hurries = true;
         }

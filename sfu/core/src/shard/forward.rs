@@ -338,13 +338,16 @@ fn wait(
     let is_wanted = subscription.wants_key_frame().is_none_or(|wanted| wanted == encoding);
     let begins = pending.facts.key_frame_start && is_wanted && line.is_needless(index, encoding);
     if begins {
-        line.forget_all_but(index, subscription.begun());
+        line.forget_all_but_begun(index, subscription);
+    }
+    if pending.facts.key_frame_start {
+        subscription.expect_key_frame(encoding);
     }
     let timestamp = pending.facts.timestamp;
     if !line.wait(Waiting { subscription: index, encoding, sequence, timestamp, begins, since: now }) {
         out.stats.drop(Drop::LineFull);
         tracing::debug!(subscription = %subscription.id, "too much waits for the line: goes on with a key frame");
-        line.forget_all_but(index, subscription.begun());
+        line.forget_all_but_begun(index, subscription);
         subscription.restart();
     }
 }

@@ -50,7 +50,8 @@ impl Shard {
             if rate.time_for(bytes as u64 + line.backlog()) > PACED {
                 return;
             }
-            line.forget_all_but(index, subscription.begun());
+            line.forget_all_but_begun(index, subscription);
+            subscription.offer_anew(encoding);
             tracing::debug!(subscription = %subscription.id, encoding, packets, bytes, "replays");
             for packet in numbers.filter_map(|sequence| ring.get(sequence)) {
                 let PacketMeta { sequence, timestamp, .. } = packet.meta;
