@@ -10,6 +10,7 @@ use weir_units::event::{LineQuality, Shortage};
 use weir_units::ids::PeerId;
 use weir_units::media::{ExtensionIds, Mid};
 
+use crate::allocation::Standing;
 use crate::downlink::Downlink;
 use crate::ingress::twcc::ArrivalLog;
 use crate::subscription::Way;
@@ -65,6 +66,7 @@ pub(crate) struct Peer {
     pub line: LineWindow,
     /// How much of what was kept it may still be sent at once.
     pub replays: ReplayBudget,
+    pub standing: Standing,
     pub last_heard: Instant,
     pub next_report: Instant,
     pub next_quality: Instant,

@@ -13,7 +13,7 @@ use weir_units::media::{Layer, Wish};
 
 pub(crate) use ladder::Ladder;
 pub(crate) use rates::LayerRates;
-pub(crate) use share::{Claim, Importance, share};
+pub(crate) use share::{Budget, Claim, Importance, share};
 pub(crate) use standing::Standing;
 
 /// Why a subscription is granted what it is. The names are metric labels.

@@ -2,11 +2,11 @@
 
 use super::{Ladder, Reason};
 
-/// A step up must leave so much of its price free, or the next ripple would take it back. Little: the estimate is cautious
-/// itself, and whoever rises in vain waits longer the next time.
-const RISE_MARGIN: f64 = 1.03;
-/// Whoever rose in vain waits before the next try, but not for what fits so many times.
+/// A step up must leave so much of the budget free: the estimate ripples, and looks for more until a queue grows.
+const SPARE: f64 = 0.08;
+/// For a time nobody rises to a total that did not last, but for what fits so many times and leaves so much free.
 const PLENTY: f64 = 2.0;
+const PLENTY_SPARE: f64 = 0.15;
 /// What is granted is kept while so much of its price is there.
 const KEEP_MARGIN: f64 = 0.95;
 /// The least of a picture that is being sent is kept even so: to begin it anew costs a key frame, and a short squeeze delays
@@ -36,29 +36,85 @@ pub(crate) struct Claim {
     pub top: usize,
     /// The rung that is granted at present, if any.
     pub present: Option<usize>,
-    /// Whether it may be granted more than at present.
-    pub may_rise: bool,
     /// What came of it.
     pub granted: Option<usize>,
     pub reason: Reason,
 }
 
 impl Claim {
+    /// Whether the next rung is one that it has at present.
+    fn keeps(&self) -> bool {
+        self.present.zip(self.granted).is_some_and(|(present, granted)| granted < present)
+    }
+
+    /// What the next rung costs more than the one that is granted.
+    fn next_step(&self) -> f64 {
+        self.granted.map_or(0.0, |granted| self.price(granted + 1) - self.price(granted))
+    }
+
     /// What a rung counts for: what one has is cheaper than what one does not have.
     fn price(&self, rung: usize) -> f64 {
         let bps = self.ladder.rungs()[rung].bps as f64;
         match self.present {
             Some(present) if rung <= present => bps * KEEP_MARGIN,
-            _ => bps * RISE_MARGIN,
+            _ => bps,
         }
     }
 }
 
-/// Shares `budget` (bits a second) among `claims`, which are sorted by importance here, and by subscription where that is
-/// equal. Answers what all that is wished costs.
-pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
+/// Each in turn takes the next rung, as long as `takes` says so of somebody, with what it costs and what is left.
+fn climb(equals: &mut [Claim], left: &mut f64, takes: impl Fn(&Claim, f64, f64) -> bool) {
+    loop {
+        let mut rose = false;
+        for claim in &mut *equals {
+            let Some(granted) = claim.granted.filter(|granted| *granted < claim.top) else { continue };
+            let more = claim.next_step();
+            if takes(claim, more, *left) {
+                claim.granted = Some(granted + 1);
+                *left -= more;
+                rose = true;
+            }
+        }
+        if !rose {
+            return;
+        }
+    }
+}
+
+/// What there is to share, in bits a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// What the line carries by the estimate. Within it one keeps what one has.
+    pub whole: u64,
+    /// Nobody rises beyond this: where the line was full.
+    pub met: u64,
+    /// Nobody rises to this, unless there is plenty: a total that did not last.
+    pub failed: u64,
+}
+
+impl Budget {
+    /// Whether a step up that costs `more` fits into what is left.
+    fn fits(&self, more: f64, left: f64) -> bool {
+        self.spares(SPARE, self.met, more, left)
+    }
+
+    /// Whether it may be tried.
+    fn may_try(&self, more: f64, left: f64) -> bool {
+        let is_plenty = || more * PLENTY <= left && self.spares(PLENTY_SPARE, self.met, more, left);
+        self.spares(SPARE, self.failed, more, left) || is_plenty()
+    }
+
+    fn spares(&self, share: f64, limit: u64, more: f64, left: f64) -> bool {
+        let beyond = self.whole.saturating_sub(limit) as f64;
+        left - more - beyond >= self.whole as f64 * share
+    }
+}
+
+/// Shares `budget` among `claims`, which are sorted by importance here, and by subscription where that is equal. Answers what
+/// all that is wished costs.
+pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
     claims.sort_unstable_by_key(|claim| (std::cmp::Reverse(claim.importance), claim.subscription));
-    let mut left = budget as f64;
+    let mut left = budget.whole as f64;
     for claim in &mut *claims {
         let least = claim.ladder.rungs()[0].bps as f64;
         let needed = if claim.present.is_some() { least * LEAST_MARGIN } else { least };
@@ -68,22 +124,9 @@ pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
         }
     }
     for equals in claims.chunk_by_mut(|one, other| one.importance == other.importance) {
-        loop {
-            let mut rose = false;
-            for claim in &mut *equals {
-                let Some(granted) = claim.granted.filter(|granted| *granted < claim.top) else { continue };
-                let rises = claim.present.is_none_or(|present| granted >= present);
-                let more = claim.price(granted + 1) - claim.price(granted);
-                if more <= left && (claim.may_rise || !rises || more * PLENTY <= left) {
-                    claim.granted = Some(granted + 1);
-                    left -= more;
-                    rose = true;
-                }
-            }
-            if !rose {
-                break;
-            }
-        }
+        // What somebody has is kept before an equal rises: to swap would be two changes for nothing.
+        climb(equals, &mut left, |claim, more, left| claim.keeps() && more <= left);
+        climb(equals, &mut left, |_, more, left| budget.fits(more, left) && budget.may_try(more, left));
     }
     let mut wished = 0;
     for claim in &mut *claims {
@@ -91,7 +134,7 @@ pub(crate) fn share(budget: u64, claims: &mut [Claim]) -> u64 {
         claim.reason = match claim.granted {
             None => Reason::Paused,
             Some(granted) if granted >= claim.top => Reason::Wish,
-            Some(_) if !claim.may_rise => Reason::Patience,
+            Some(_) if budget.fits(claim.next_step(), left) => Reason::Patience,
             Some(_) => Reason::Line,
         };
     }
@@ -114,10 +157,13 @@ mod tests {
             ladder: ladder(),
             top,
             present: None,
-            may_rise: true,
             granted: None,
             reason: Reason::Off,
         }
+    }
+
+    fn of(whole: u64) -> Budget {
+        Budget { whole, met: u64::MAX, failed: u64::MAX }
     }
 
     fn granted(claims: &[Claim], subscription: u32) -> Option<usize> {
@@ -127,14 +173,14 @@ mod tests {
     #[test]
     fn a_line_that_carries_all_gives_all() {
         let mut claims = [claim(1, 2), claim(2, 2), claim(3, 0)];
-        assert_eq!(share(10_000_000, &mut claims), 4_150_000);
+        assert_eq!(share(of(10_000_000), &mut claims), 4_150_000);
         assert!(claims.iter().all(|claim| claim.granted == Some(claim.top) && claim.reason == Reason::Wish));
     }
 
     #[test]
     fn everybodys_least_comes_before_more_for_anybody() {
         let mut claims = [claim(1, 2), claim(2, 0), claim(3, 0)];
-        share(500_000, &mut claims);
+        share(of(500_000), &mut claims);
         assert!(claims.iter().all(|claim| claim.granted == Some(0)));
         assert_eq!(claims[0].reason, Reason::Line);
     }
@@ -146,17 +192,17 @@ mod tests {
             claim.ladder = Ladder::new(0..1, false, |_, _| 40_000);
         }
         claims.push(claim(99, 2));
-        share(2_000_000, &mut claims);
+        share(of(2_000_000), &mut claims);
         assert_eq!(granted(&claims, 99), Some(1));
         assert!((0..30).all(|at| granted(&claims, at) == Some(0)));
-        share(3_500_000, &mut claims);
+        share(of(3_500_000), &mut claims);
         assert_eq!(granted(&claims, 99), Some(2));
     }
 
     #[test]
     fn equals_climb_in_turn() {
         let mut claims = [claim(1, 2), claim(2, 2), claim(3, 2)];
-        share(1_600_000, &mut claims);
+        share(of(1_650_000), &mut claims);
         assert_eq!(claims.map(|claim| claim.granted), [Some(1); 3]);
     }
 
@@ -167,7 +213,7 @@ mod tests {
             claims[1].importance.speaks = speaks;
             claims[1].importance.declared = declared;
             claims[1].importance.is_screen = is_screen;
-            share(2_500_000, &mut claims);
+            share(of(2_500_000), &mut claims);
             assert_eq!(granted(&claims, 2), Some(2));
             assert_eq!(granted(&claims, 1), Some(0));
         }
@@ -176,19 +222,19 @@ mod tests {
     #[test]
     fn what_is_sent_is_paused_only_when_much_is_missing() {
         let mut claims = [claim(1, 2)];
-        share(140_000, &mut claims);
+        share(of(140_000), &mut claims);
         assert_eq!(claims[0].granted, None, "to begin it takes all");
         claims[0].present = Some(0);
-        share(91_000, &mut claims);
+        share(of(91_000), &mut claims);
         assert_eq!(claims[0].granted, Some(0));
-        share(89_000, &mut claims);
+        share(of(89_000), &mut claims);
         assert_eq!(claims[0].granted, None);
     }
 
     #[test]
     fn the_least_important_is_paused_first() {
         let mut claims = [claim(1, 2), claim(2, 0)];
-        share(200_000, &mut claims);
+        share(of(200_000), &mut claims);
         assert_eq!(granted(&claims, 1), Some(0));
         assert_eq!(granted(&claims, 2), None);
         assert_eq!(claims[1].reason, Reason::Paused);
@@ -197,17 +243,35 @@ mod tests {
     #[test]
     fn what_is_granted_survives_a_ripple_and_is_not_taken_back_by_one() {
         let mut claims = [claim(1, 2)];
-        share(2_040_000, &mut claims);
+        share(of(2_040_000), &mut claims);
         assert_eq!(claims[0].granted, Some(1), "a step up wants a margin");
         claims[0].present = Some(2);
-        share(1_940_000, &mut claims);
+        share(of(1_940_000), &mut claims);
         assert_eq!(claims[0].granted, Some(2), "what one has is kept");
-        share(1_800_000, &mut claims);
+        share(of(1_800_000), &mut claims);
         assert_eq!(claims[0].granted, Some(1));
-        (claims[0].present, claims[0].may_rise) = (Some(1), false);
-        share(3_000_000, &mut claims);
+    }
+
+    #[test]
+    fn nobody_rises_beyond_where_the_line_was_full() {
+        let mut claims = [claim(1, 2)];
+        claims[0].present = Some(1);
+        share(Budget { met: 2_100_000, ..of(2_300_000) }, &mut claims);
+        assert_eq!((claims[0].granted, claims[0].reason), (Some(1), Reason::Line));
+        claims[0].present = Some(2);
+        share(Budget { met: 2_100_000, ..of(2_300_000) }, &mut claims);
+        assert_eq!(claims[0].granted, Some(2), "what one has is kept");
+    }
+
+    #[test]
+    fn what_did_not_last_is_not_tried_again_but_with_plenty_and_less_is() {
+        let mut claims = [claim(1, 2), claim(2, 1)];
+        (claims[0].present, claims[1].present) = (Some(1), Some(0));
+        let tried = |whole| Budget { failed: 2_200_000, ..of(whole) };
+        share(tried(2_900_000), &mut claims);
         assert_eq!((claims[0].granted, claims[0].reason), (Some(1), Reason::Patience));
-        share(9_000_000, &mut claims);
+        assert_eq!(granted(&claims, 2), Some(1), "a total that is no trouble");
+        share(tried(9_000_000), &mut claims);
         assert_eq!((claims[0].granted, claims[0].reason), (Some(2), Reason::Wish), "there is no doubt");
     }
 
@@ -223,7 +287,7 @@ mod tests {
                 claim.present = *present;
                 claim
             }).collect();
-            share(budget, &mut claims);
+            share(of(budget), &mut claims);
             let spent: u64 = claims.iter().filter_map(|claim| Some(claim.ladder.rungs()[claim.granted?].bps)).sum();
             prop_assert!(spent as f64 * LEAST_MARGIN <= budget as f64 + 1.0, "{} of {}", spent, budget);
             prop_assert!(claims.iter().all(|claim| claim.granted.is_none_or(|granted| granted <= claim.top)));

@@ -1,10 +1,11 @@
-//! What a subscription remembers of its ups and downs, so that it does not swing.
+//! What a peer's line remembers of ups and downs, so that what is sent over it does not swing.
 
 use std::time::{Duration, Instant};
 
-/// After a step down for want of room, no step up for so long; doubled each time that a step up did not last.
+/// After a step down for want of room, nobody steps up to what was sent then for so long; doubled each time that a step up
+/// did not last.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-const MAX_PATIENCE: Duration = Duration::from_secs(16);
+const MAX_PATIENCE: Duration = Duration::from_secs(64);
 /// A step up that lasted so long was right.
 const LASTED: Duration = Duration::from_secs(15);
 
@@ -13,24 +14,33 @@ pub(crate) struct Standing {
     rose: Option<Instant>,
     not_before: Option<Instant>,
     patience: Duration,
+    /// What was sent in all when it was too much.
+    failed: u64,
 }
 
 impl Standing {
-    pub fn may_rise(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| now >= at)
+    /// What not to rise to at present, in bits a second, of all that is sent.
+    pub fn failed(&self, now: Instant) -> u64 {
+        if self.waits(now) { self.failed } else { u64::MAX }
+    }
+
+    fn waits(&self, now: Instant) -> bool {
+        self.not_before.is_some_and(|at| now < at)
     }
 
     pub fn on_rise(&mut self, now: Instant) {
         self.rose = Some(now);
     }
 
-    /// It was granted less for want of room.
-    pub fn on_fall(&mut self, now: Instant) {
+    /// Of what was sent less is granted for want of room.
+    pub fn on_fall(&mut self, now: Instant, sent: u64) {
         let in_vain = self.rose.take().is_some_and(|rose| now.saturating_duration_since(rose) < LASTED);
-        self.patience = match in_vain {
-            true => (self.patience * 2).clamp(FIRST_PATIENCE, MAX_PATIENCE),
-            false => FIRST_PATIENCE,
-        };
+        if in_vain {
+            self.patience = (self.patience * 2).clamp(FIRST_PATIENCE, MAX_PATIENCE);
+        } else if !self.waits(now) {
+            self.patience = FIRST_PATIENCE;
+        }
+        self.failed = sent.min(self.failed(now));
         self.not_before = Some(now + self.patience);
     }
 }
@@ -41,24 +51,33 @@ mod tests {
     use crate::testing::start;
 
     #[test]
-    fn who_falls_soon_after_rising_waits_ever_longer() {
+    fn what_fails_soon_after_rising_is_tried_ever_later() {
         let (mut now, mut standing) = (start(), Standing::default());
-        assert!(standing.may_rise(now));
+        assert_eq!(standing.failed(now), u64::MAX);
         let mut waits = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..8 {
             standing.on_rise(now);
             now += Duration::from_secs(2);
-            standing.on_fall(now);
+            standing.on_fall(now, 1_000_000);
             let fell = now;
-            while !standing.may_rise(now) {
+            while standing.failed(now) == 1_000_000 {
                 now += Duration::from_millis(500);
             }
             waits.push((now - fell).as_secs());
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64]);
         standing.on_rise(now);
         now += LASTED;
-        standing.on_fall(now);
-        assert!(standing.may_rise(now + FIRST_PATIENCE));
+        standing.on_fall(now, 1_000_000);
+        assert_eq!(standing.failed(now + FIRST_PATIENCE), u64::MAX);
+    }
+
+    #[test]
+    fn the_least_that_failed_counts() {
+        let (now, mut standing) = (start(), Standing::default());
+        standing.on_fall(now, 1_000_000);
+        standing.on_fall(now, 800_000);
+        standing.on_fall(now, 900_000);
+        assert_eq!(standing.failed(now), 800_000);
     }
 }

@@ -7,7 +7,7 @@ use weir_units::event::{Event, Shortage};
 use weir_units::media::Layer;
 
 use super::{Model, Shard};
-use crate::allocation::{Allocator, Claim, Grant, Importance, Ladder, Reason, share};
+use crate::allocation::{Allocator, Budget, Claim, Grant, Importance, Ladder, Reason, share};
 use crate::publication::Publication;
 use crate::subscription::Subscription;
 
@@ -17,6 +17,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const HURRY: f64 = 1.25;
 /// A ladder's worth of headroom that probes look for, so that a step up finds it proven.
 const HEADROOM: f64 = 1.25;
+
+/// What sharing out has changed, for want of room or because there was more.
+#[derive(Default)]
+struct Moves {
+    rose: bool,
+    fell: bool,
+}
 
 impl Shard {
     /// Shares out again, unless that was done a moment ago.
@@ -49,8 +56,14 @@ impl Shard {
         let audio = self.model.collect_claims(now, index, &mut self.allocator);
         let peer = &mut self.model.peers[index as usize];
         peer.allocated = Some(now);
-        let available = peer.downlink.as_ref().and_then(|line| line.available(now));
-        let budget = available.map_or(u64::MAX, |rate| rate.minus(audio).bps());
+        let line = peer.downlink.as_ref();
+        let available = line.and_then(|line| line.available(now));
+        let beside_audio = |rate: Option<BitRate>| rate.map_or(u64::MAX, |rate| rate.minus(audio).bps());
+        let budget = Budget {
+            whole: beside_audio(available),
+            met: beside_audio(line.and_then(|line| line.met())),
+            failed: peer.standing.failed(now),
+        };
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
         let wished = share(budget, &mut self.allocator.claims);
         let is_blind = !self.can_probe(index);
@@ -61,15 +74,22 @@ impl Shard {
         peer.line.on_shared(shortage(&self.allocator.claims, wished));
         if let Some(line) = &mut peer.downlink {
             let wanted = BitRate::from_bps(wished).plus(audio);
-            line.set_wanted(now, wanted.scaled(HEADROOM), wished <= budget);
+            line.set_wanted(now, wanted.scaled(HEADROOM), wished <= budget.whole);
         }
-        let hurry = sent as f64 > budget as f64 * HURRY;
+        let hurry = sent as f64 > budget.whole as f64 * HURRY;
+        let mut moves = Moves::default();
         for at in 0..self.allocator.claims.len() {
             let claim = self.allocator.claims[at];
-            self.grant(now, &claim, available.is_some(), hurry);
+            self.grant(now, &claim, available.is_some(), hurry, &mut moves);
+        }
+        let standing = &mut self.model.peers[index as usize].standing;
+        if moves.fell {
+            standing.on_fall(now, sent);
+        } else if moves.rose {
+            standing.on_rise(now);
         }
         if let Some(line) = &self.model.peers[index as usize].downlink {
-            tracing::trace!(peer = %self.model.peers[index as usize].id, budget, wished, sent, line = ?line.explain(), "shared out");
+            tracing::trace!(peer = %self.model.peers[index as usize].id, ?budget, wished, sent, line = ?line.explain(), "shared out");
         }
         self.arm_line(now, index);
     }
@@ -81,7 +101,7 @@ impl Shard {
     }
 
     /// Puts a claim's share in force.
-    fn grant(&mut self, now: Instant, claim: &Claim, is_limited: bool, hurry: bool) {
+    fn grant(&mut self, now: Instant, claim: &Claim, is_limited: bool, hurry: bool, moves: &mut Moves) {
         let reason = if is_limited { claim.reason } else { Reason::Unmeasured };
         let layer = claim.granted.map(|rung| claim.ladder.layer(rung));
         // With nothing in the way the wish itself is granted: what may yet be sent is not on the ladder.
@@ -93,8 +113,8 @@ impl Shard {
         }
         subscription.granted = after;
         match claim.present.cmp(&claim.granted) {
-            std::cmp::Ordering::Less if before.layer.is_some() => subscription.standing.on_rise(now),
-            std::cmp::Ordering::Greater if reason != Reason::Wish => subscription.standing.on_fall(now),
+            std::cmp::Ordering::Less if before.layer.is_some() => moves.rose = true,
+            std::cmp::Ordering::Greater if reason != Reason::Wish => moves.fell = true,
             _ => {}
         }
         let (id, source) = (subscription.id, subscription.publication);
@@ -179,14 +199,13 @@ impl Model {
                 continue;
             }
             let speaks = self.peers[publication.peer as usize].has_floor && !publication.media.is_screen;
-            allocator.claims.push(claim(now, number, subscription, publication, ladder, speaks));
+            allocator.claims.push(claim(number, subscription, publication, ladder, speaks));
         }
         BitRate::from_bps(audio)
     }
 }
 
 fn claim(
-    now: Instant,
     number: u32,
     subscription: &Subscription,
     publication: &Publication,
@@ -208,7 +227,6 @@ fn claim(
         ladder,
         top,
         present: being_sent.and_then(|layer| ladder.at(layer)).map(|rung| rung.min(top)),
-        may_rise: subscription.standing.may_rise(now),
         granted: None,
         reason: Reason::Off,
     }

@@ -11,6 +11,7 @@ use weir_units::media::{EgressMedia, IceCredentials, IngressMedia, RemoteTranspo
 
 use super::Shard;
 use super::replay::ReplayBudget;
+use crate::allocation::Standing;
 use crate::conference::Conference;
 use crate::downlink::Downlink;
 use crate::ingress::twcc::ArrivalLog;
@@ -91,6 +92,7 @@ impl Shard {
             downlink: None,
             allocated: None,
             replays: ReplayBudget::default(),
+            standing: Standing::default(),
             last_heard: now,
             next_report: now + REPORT_INTERVAL,
             next_quality: now + QUALITY_INTERVAL,

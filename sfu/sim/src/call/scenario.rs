@@ -166,7 +166,7 @@ fn crowds() -> Vec<Call> {
         },
         Call {
             videos: vec![camera(); 4],
-            ..call("call-four", "four equal pictures on 2 Mbit/s", 40, &[(2_000, 1)])
+            ..call("call-four", "four equal pictures on 2 Mbit/s", 40, &[(2_000, 0)])
         },
         Call {
             viewers: 10,
