@@ -10,6 +10,16 @@ async function line(focus) {
   return (await focus.lines()).find((line) => line.pictures.length > 0);
 }
 
+// Over two seconds: what a probe showed is believed in part until the next, and a shaper lets some of one pass.
+async function median(figure) {
+  const figures = [];
+  for (let at = 0; at < 9; at += 1) {
+    figures.push(await figure());
+    await sleep(250);
+  }
+  return figures.sort((one, other) => one - other)[4];
+}
+
 function watcher(kind) {
   return {
     name: `a line that becomes thin brings ${kind} a smaller picture, and the large one when it is wide again`,
@@ -45,7 +55,8 @@ function watcher(kind) {
           if (kind === 'chromium') note(`meanwhile ${after.lost - before.lost} lost, ${after.freezes - before.freezes} freezes`);
           const now = await line(focus);
           expect(now.pictures[0].reason !== 'wish', `the reason is ${now.pictures[0].reason}`);
-          expect(now.available_bps < thin * 1300, `${now.available_bps} is more than the line carries`);
+          const estimate = await median(async () => (await line(focus)).available_bps);
+          expect(estimate < thin * 1300, `${estimate} is more than the line carries`);
         });
         const start = Date.now();
         await settle('the large picture is back', async () => {
