@@ -12,12 +12,16 @@ const { values: options, positionals: filters } = parseArgs({
     weir: { type: 'string' },
     synapse: { type: 'string' },
     results: { type: 'string' },
+    lane: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
 });
 
 const scenarios = await load(new URL('scenarios/', import.meta.url));
-const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
+// Scenarios that are idle most of their time are played beside the others, on servers of their own.
+const isOfLane = ({ idle }) => !options.lane || options.lane === (idle ? 'idle' : 'busy');
+const isNamed = ({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter));
+const chosen = scenarios.filter((scenario) => isOfLane(scenario) && isNamed(scenario));
 if (options.list) {
   for (const { name } of scenarios) console.log(name);
   process.exit(0);

@@ -38,6 +38,7 @@ async function dies({ world, note }, { room, users, people: [alice, bob] }) {
 export default [
   ...MODES.map((mode) => ({
     name: `${mode}: a browser is killed, and its person is gone within 30 s`,
+    idle: true,
     async run(context) {
       const call = await context.world.call(mode, PAIR);
       await Promise.all(call.people.map((person) => person.seesAndHears()));
@@ -47,6 +48,7 @@ export default [
   })),
   ...MODES.map((mode) => ({
     name: `${mode}: a browser is killed whose client kept its leave alive itself, and its person is gone within 30 s`,
+    idle: true,
     async run(context) {
       await withoutDelegation(context.world, async () => {
         const call = await context.world.call(mode, PAIR);

@@ -84,6 +84,7 @@ const seconds = (since) => ((Date.now() - since) / 1000).toFixed(1);
 export default [
   {
     name: 'a delegated leave is kept from firing while its client is connected, and sent when it is killed',
+    idle: true,
     async run({ world, note }) {
       await withMember(world, 10000, async (dana) => {
         await dana.connect(await dana.token());
@@ -98,6 +99,7 @@ export default [
   },
   {
     name: 'a client that handed over a leave of an hour is gone within 30 s of its death, and at once when it says so',
+    idle: true,
     async run({ world, note }) {
       await withMember(world, HOUR, async (dana) => {
         await dana.connect(await dana.token());
@@ -116,6 +118,7 @@ export default [
   },
   {
     name: 'a leave that was handed over while connected is held as well, and one whose client never connects is sent',
+    idle: true,
     async run({ world, note }) {
       await withMember(world, HOUR, async (dana) => {
         const { delay_id: _, ...token } = await dana.post('/sfu/get', {
@@ -138,6 +141,7 @@ export default [
   },
   {
     name: 'a focus that is killed sends the leaves of those who do not come back, and holds those of the others',
+    idle: true,
     async run({ world, note }) {
       await withMember(world, HOUR, (stays) => withMember(world, HOUR, async (goes) => {
         for (const dana of [stays, goes]) await dana.connect(await dana.token());
@@ -156,6 +160,7 @@ export default [
   },
   {
     name: 'whoever hands over a leave that does not exist, or that is another user\'s to say, is told so',
+    idle: true,
     async run({ world }) {
       await withMember(world, HOUR, async (dana) => {
         const probe = await fetch(`${dana.focus.service}/delegate_delayed_leave`, { method: 'POST' });
