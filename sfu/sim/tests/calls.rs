@@ -75,7 +75,10 @@ fn layers_do_not_swing_where_not_everything_fits() {
     for name in ["call-thumbnails", "call-four"] {
         let mut changes: Vec<_> = played(name).iter().map(|(_, steps)| steps[0].changes).collect();
         changes.sort_by(f64::total_cmp);
-        assert!(changes[changes.len() / 2] <= 2.0 && changes[changes.len() - 1] <= 6.0, "{name}: {changes:?}");
+        assert!(
+            changes[changes.len() / 2] <= 2.0 && changes[changes.len() - 1] <= 6.0,
+            "{name}: {changes:?}"
+        );
     }
 }
 

@@ -61,7 +61,7 @@ impl Shard {
         let beside_audio = |rate: Option<BitRate>| rate.map_or(u64::MAX, |rate| rate.minus(audio).bps());
         let budget = Budget {
             whole: beside_audio(available),
-            met: beside_audio(line.and_then(|line| line.met())),
+            met: beside_audio(available.and(line).and_then(|line| line.met())),
             failed: peer.standing.failed(now),
         };
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
