@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { stopAll } from '../deploy/stage/lib/program.mjs';
-import { load, play } from '../interop/lib/scenarios.mjs';
+import { load, playInTime } from '../interop/lib/scenarios.mjs';
 import { World } from './lib/world.mjs';
 
 const { values: options, positionals: filters } = parseArgs({
@@ -34,7 +34,7 @@ try {
   await world.start();
   for (const scenario of chosen) {
     const marks = world.marks();
-    const result = await play(scenario, { world });
+    const result = await playInTime(scenario, { world }, () => world.clear());
     results.push(result);
     if (result.failure) {
       const folder = path.join(options.results, scenario.name.replace(/[^a-zA-Z0-9]+/g, '-'));

@@ -1,6 +1,7 @@
 // Scenarios: names that are claims, and what proves them.
 import fs from 'node:fs';
 import path from 'node:path';
+import { Late } from './wait.mjs';
 
 const DEADLINE = 180000;
 // Of a failure.
@@ -36,5 +37,15 @@ export async function play(scenario, context) {
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   console.log(`${failure ? 'FAILED' : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
   if (failure) console.log(`         ${failure.stack?.split('\n').slice(0, MOST_LINES).join('\n         ')}`);
-  return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message };
+  return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message, isLate: failure instanceof Late };
+}
+
+// A machine that is busy with something else may be late once, or twice; whoever is late each time is slow.
+export async function playInTime(scenario, context, clear) {
+  for (let again = 2; ; again -= 1) {
+    const result = await play(scenario, context);
+    if (!result.isLate || again === 0) return result;
+    console.log('         again, since it was only late');
+    await clear();
+  }
 }

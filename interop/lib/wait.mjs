@@ -23,3 +23,10 @@ export async function settle(what, check, deadline = 30000) {
 export function expect(condition, what) {
   if (!condition) throw new Error(what);
 }
+
+// A claim about time that did not hold.
+export class Late extends Error {}
+
+export function inTime(what, took, most) {
+  if (!(took < most)) throw new Late(`${what}: ${took} ms, which is not within ${most}`);
+}
