@@ -130,8 +130,8 @@ class Client:
         return list(self.tracks.values())
 
     async def count_decoded(self, track, entry):
-        """On a busy machine one video in twenty is decoded and never handed to any VideoStream: the SDK (1.2) loses the sink
-        when media comes while it applies the answer. What came is what the scenarios are about, so then its statistics count."""
+        """On a busy machine one video in twenty is decoded and never handed to any VideoStream: the SDK (1.2) seems to lose
+        its sink when media comes while it applies the answer. What came is what the scenarios are about, so then its statistics count."""
         for stats in await track.get_stats():
             if stats.HasField("inbound_rtp"):
                 video = stats.inbound_rtp.inbound

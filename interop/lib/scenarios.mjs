@@ -35,7 +35,7 @@ export async function play(scenario, context) {
   }
   clearTimeout(timer);
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
-  console.log(`${failure ? 'FAILED' : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
+  console.log(`${failure ? (failure instanceof Late ? 'late  ' : 'FAILED') : 'ok    '} ${scenario.name} (${seconds} s)${notes.map((note) => `\n         ${note}`).join('')}`);
   if (failure) console.log(`         ${failure.stack?.split('\n').slice(0, MOST_LINES).join('\n         ')}`);
   return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message, isLate: failure instanceof Late };
 }
@@ -44,8 +44,11 @@ export async function play(scenario, context) {
 export async function playInTime(scenario, context, clear) {
   for (let again = 2; ; again -= 1) {
     const result = await play(scenario, context);
-    if (!result.isLate || again === 0) return result;
-    console.log('         again, since it was only late');
+    if (!result.isLate) return result;
+    if (again === 0) {
+      console.log(`FAILED ${scenario.name}: it was late each time`);
+      return result;
+    }
     await clear();
   }
 }

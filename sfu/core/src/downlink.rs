@@ -184,7 +184,7 @@ impl Downlink {
             return None;
         }
         let sustainable = self.estimator.sustainable();
-        let met = self.estimator.explain().capacity.filter(|met| sustainable < met.scaled(WIDER))?;
+        let met = self.estimator.capacity().filter(|met| sustainable < met.scaled(WIDER))?;
         Some(met.scaled(OF_MET))
     }
 

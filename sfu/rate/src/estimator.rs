@@ -296,6 +296,11 @@ impl Estimator {
         sustainable.min(limit).max(self.limits.least)
     }
 
+    /// The line's rate where it was last full.
+    pub fn capacity(&self) -> Option<BitRate> {
+        self.control.capacity()
+    }
+
     pub fn explain(&self) -> Explanation {
         let because = match self.control.phase() {
             _ if self.halvings > 0 => Because::Silence,
@@ -315,7 +320,7 @@ impl Estimator {
             loss: self.loss.present(),
             inherent_loss: self.loss.inherent(),
             acknowledged: self.acknowledged.steady(),
-            capacity: self.control.capacity(),
+            capacity: self.capacity(),
             probe: self.newest_probe,
         }
     }

@@ -107,6 +107,7 @@ pub struct Selector {
     current: Option<Current>,
     /// Where each encoding was left, for late packets of it.
     left: [Left; MAX_ENCODINGS],
+    /// What was not offered, by encoding.
     skipped: [Skipped; MAX_ENCODINGS],
 }
 

@@ -381,6 +381,7 @@ fn follow(
     Some((first.encoding, latest))
 }
 
+/// False if the ring has lost it.
 pub(super) fn offer_from_ring(
     now: Instant,
     publication: &Publication,
@@ -389,12 +390,13 @@ pub(super) fn offer_from_ring(
     subscription: &mut Subscription,
     way: &mut Way<'_>,
     out: &mut Outbox,
-) {
-    let Some(offer) = publication.offer(encoding, sequence, 0) else { return };
+) -> bool {
+    let Some(offer) = publication.offer(encoding, sequence, 0) else { return false };
     if subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) != Outcome::NotSent {
         out.stats.rtp_out += 1;
         note_started(publication, subscription, out);
     }
+    true
 }
 
 fn note_started(publication: &Publication, subscription: &mut Subscription, out: &mut Outbox) {

@@ -88,12 +88,10 @@ impl Shard {
             }
             let Some(mut way) = peer.way() else { return };
             let publication = &publications[subscription.publication as usize];
-            if publication.encodings[usize::from(name.encoding)].ring.get(name.sequence).is_none() {
-                subscription.skip(name.encoding, name.sequence);
-                continue;
-            }
             let had_started = subscription.started;
-            offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out);
+            if !offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out) {
+                subscription.skip(name.encoding, name.sequence);
+            }
             if subscription.started && !had_started {
                 peer.reported.push(name.subscription);
             }
