@@ -2,7 +2,7 @@
 
 use weir_units::media::{Layer, MAX_ENCODINGS};
 
-use super::rates::MAX_TEMPORAL;
+use super::rates::{Costs, MAX_TEMPORAL};
 
 /// Steps of a ladder: all temporal layers of the lowest picture, and the two best of each larger one.
 pub(super) const MAX_RUNGS: usize = MAX_TEMPORAL + 2 * (MAX_ENCODINGS - 1);
@@ -23,13 +23,12 @@ pub(crate) struct Ladder {
 }
 
 impl Ladder {
-    /// Of the spatial layers in `spatials` (ascending), with what `cost` says of each and a temporal layer: bits a second
-    /// with all that it needs. `detail` is a shared screen, where sharpness comes before motion.
-    pub fn new(spatials: impl Iterator<Item = u8>, detail: bool, cost: impl Fn(u8, usize) -> u64) -> Self {
+    /// Of `pictures`, the spatial layers that are sent (ascending), each with what it costs with all that it needs.
+    /// `detail` is a shared screen, where sharpness comes before motion.
+    pub fn new(pictures: impl Iterator<Item = (u8, Costs)>, detail: bool) -> Self {
         let mut ladder = Self::default();
         let mut is_least = true;
-        for spatial in spatials.take(MAX_ENCODINGS) {
-            let costs: [u64; MAX_TEMPORAL] = std::array::from_fn(|temporal| cost(spatial, temporal));
+        for (spatial, costs) in pictures.take(MAX_ENCODINGS) {
             let whole = costs[MAX_TEMPORAL - 1];
             let top = costs.iter().position(|bps| *bps == whole).unwrap_or(0);
             // Large pictures at a quarter of their frames look broken, but a shared screen does not.
@@ -108,13 +107,12 @@ mod tests {
     }
 
     /// Three pictures in three temporal layers, in kbit/s.
-    fn cost(spatial: u8, temporal: usize) -> u64 {
-        [[60, 90, 150, 150], [200, 300, 500, 500], [800, 1_200, 2_000, 2_000]][usize::from(spatial)][temporal]
-    }
+    const PICTURES: [(u8, Costs); 3] =
+        [(0, [60, 90, 150, 150]), (1, [200, 300, 500, 500]), (2, [800, 1_200, 2_000, 2_000])];
 
     #[test]
     fn motion_has_the_slow_steps_of_the_smallest_picture_only() {
-        let ladder = Ladder::new(0..3, false, cost);
+        let ladder = Ladder::new(PICTURES.into_iter(), false);
         let wanted =
             [(0, 0, 60), (0, 1, 90), (0, 2, 150), (1, 1, 300), (1, 2, 500), (2, 1, 1_200), (2, 2, 2_000)];
         assert_eq!(rungs(&ladder), wanted);
@@ -128,13 +126,13 @@ mod tests {
 
     #[test]
     fn a_screen_grows_sharp_before_it_grows_smooth() {
-        let ladder = Ladder::new(0..3, true, cost);
+        let ladder = Ladder::new(PICTURES.into_iter(), true);
         assert_eq!(rungs(&ladder), [(0, 0, 60), (1, 0, 200), (2, 0, 800), (2, 1, 1_200), (2, 2, 2_000)]);
     }
 
     #[test]
     fn what_costs_more_and_is_less_is_no_step() {
-        let ladder = Ladder::new([0, 1].into_iter(), false, |spatial, _| [500, 300][usize::from(spatial)]);
+        let ladder = Ladder::new([(0, [500; 4]), (1, [300; 4])].into_iter(), false);
         assert_eq!(rungs(&ladder), [(1, 0, 300)]);
         assert_eq!(ladder.top(Layer { spatial: 0, temporal: 0 }), 0, "the least there is");
         assert_eq!(ladder.at(Layer { spatial: 0, temporal: 0 }), None);
@@ -142,6 +140,6 @@ mod tests {
 
     #[test]
     fn nothing_sent_is_no_ladder() {
-        assert!(Ladder::new(std::iter::empty(), false, cost).rungs().is_empty());
+        assert!(Ladder::new(std::iter::empty(), false).rungs().is_empty());
     }
 }

@@ -12,7 +12,7 @@ mod standing;
 use weir_units::media::{Layer, Wish};
 
 pub(crate) use ladder::Ladder;
-pub(crate) use rates::LayerRates;
+pub(crate) use rates::{Costs, LayerRates};
 pub(crate) use share::{Budget, Claim, Importance, share};
 pub(crate) use standing::Standing;
 

@@ -6,6 +6,8 @@ use weir_units::media::MAX_ENCODINGS;
 
 /// Temporal layers that are told apart; RTP payload descriptors number up to eight, encoders use three.
 pub(super) const MAX_TEMPORAL: usize = 4;
+/// Bits a second up to each temporal layer.
+pub(crate) type Costs = [u64; MAX_TEMPORAL];
 /// How long is counted before a rate follows.
 const WINDOW: Duration = Duration::from_millis(500);
 /// A window is one of so many that make the rate, when it is more and when it is less.
@@ -52,8 +54,21 @@ impl LayerRates {
     /// Bits a second of one layer without those below. What has not been counted for long enough yet is guessed from what
     /// came.
     pub fn of(&self, now: Instant, spatial: usize, temporal: usize) -> u64 {
-        let Some(cell) = self.cells.get(spatial).and_then(|row| row.get(temporal)) else { return 0 };
-        if cell.bps > 0 {
+        self.cells.get(spatial).and_then(|row| row.get(temporal)).map_or(0, |cell| self.rate(now, cell))
+    }
+
+    /// Bits a second of a spatial layer, without those below, up to each of its temporal layers.
+    pub fn up_to_each(&self, now: Instant, spatial: u8) -> Costs {
+        let mut sum = 0;
+        self.cells[usize::from(spatial)].each_ref().map(|cell| {
+            sum += self.rate(now, cell);
+            sum
+        })
+    }
+
+    #[inline]
+    fn rate(&self, now: Instant, cell: &Cell) -> u64 {
+        if cell.bps > 0 || cell.bytes == 0 {
             return cell.bps.into();
         }
         let passed = now.saturating_duration_since(self.began).max(WINDOW / 4);

@@ -147,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn ladder() -> Ladder {
-        Ladder::new(0..3, false, |spatial, _| [150_000, 500_000, 2_000_000][usize::from(spatial)])
+        Ladder::new([(0, [150_000; 4]), (1, [500_000; 4]), (2, [2_000_000; 4])].into_iter(), false)
     }
 
     fn claim(subscription: u32, top: usize) -> Claim {
@@ -189,7 +189,7 @@ mod tests {
     fn the_main_picture_gets_what_thumbnails_leave() {
         let mut claims: Vec<_> = (0..30).map(|at| claim(at, 0)).collect();
         for claim in &mut claims {
-            claim.ladder = Ladder::new(0..1, false, |_, _| 40_000);
+            claim.ladder = Ladder::new(std::iter::once((0, [40_000; 4])), false);
         }
         claims.push(claim(99, 2));
         share(of(2_000_000), &mut claims);

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use weir_rate::BitRate;
 use weir_units::event::{Event, Shortage};
-use weir_units::media::Layer;
+use weir_units::media::{Layer, MAX_ENCODINGS};
 
 use super::{Model, Shard};
-use crate::allocation::{Allocator, Budget, Claim, Grant, Importance, Ladder, Reason, share};
+use crate::allocation::{Allocator, Budget, Claim, Costs, Grant, Importance, Ladder, Reason, share};
 use crate::publication::Publication;
 use crate::subscription::Subscription;
 
@@ -235,20 +235,17 @@ fn claim(
 impl Publication {
     /// The steps of quality that are being sent, with what they cost.
     fn ladder(&self, now: Instant) -> Ladder {
-        let detail = self.media.is_screen;
-        if self.is_layered() {
-            let cost = |spatial: u8, temporal: usize| -> u64 {
-                let below = (0..=usize::from(spatial)).flat_map(|s| (0..=temporal).map(move |t| (s, t)));
-                below.map(|(spatial, temporal)| self.rates.of(now, spatial, temporal)).sum()
-            };
-            let is_there = |spatial: &u8| (0..=3).any(|t| self.rates.of(now, usize::from(*spatial), t) > 0);
-            return Ladder::new((0..4).filter(is_there), detail, cost);
+        let own = |spatial: u8| (spatial, self.rates.up_to_each(now, spatial));
+        let is_sent = |(_, costs): &(u8, Costs)| costs.iter().any(|bps| *bps > 0);
+        let pictures = (0..MAX_ENCODINGS as u8).map(own).filter(is_sent);
+        if !self.is_layered() {
+            let flows = |at: u8| self.flowing >> at & 1 == 1 || self.encodings.len() == 1;
+            return Ladder::new(pictures.filter(|(at, _)| flows(*at)), self.media.is_screen);
         }
-        let flows = |at: &u8| self.flowing >> at & 1 == 1 || self.encodings.len() == 1;
-        let cost = |spatial: u8, temporal: usize| -> u64 {
-            (0..=temporal).map(|temporal| self.rates.of(now, usize::from(spatial), temporal)).sum()
-        };
-        let spatials = (0..self.encodings.len() as u8).filter(flows).filter(|at| cost(*at, 3) > 0);
-        Ladder::new(spatials, detail, cost)
+        let with_those_below = pictures.scan(Costs::default(), |below, (spatial, own)| {
+            below.iter_mut().zip(own).for_each(|(below, own)| *below += own);
+            Some((spatial, *below))
+        });
+        Ladder::new(with_those_below, self.media.is_screen)
     }
 }
