@@ -35,6 +35,29 @@ struct Step {
     queued: bool,
     /// Between this step and the next lie packets that no feedback told of.
     interrupted: bool,
+    before: Totals,
+}
+
+/// Of all steps before one: a step's bytes take until the next one. Times that nothing is told of are left out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    bytes: u64,
+    sent: i64,
+    arrived: i64,
+}
+
+impl Totals {
+    /// With `step`, which the next one follows `sent` and `arrived` later.
+    fn with(self, step: &Step, sent: i64, arrived: i64) -> Self {
+        if step.interrupted {
+            return self;
+        }
+        Self {
+            bytes: self.bytes + u64::from(step.bytes),
+            sent: self.sent + sent - step.sent,
+            arrived: self.arrived + arrived - step.arrived,
+        }
+    }
 }
 
 /// What a line carried while it was full.
@@ -55,12 +78,17 @@ const GREW: f64 = 1.1;
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     steps: VecDeque<Step>,
+    /// When the newest packet that waited in a queue arrived.
+    queued: Option<i64>,
 }
 
 impl Acknowledged {
     /// Takes a packet that arrived, and whether it waited in a queue; packets come in the order of sending. Times in
     /// microseconds.
     pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16, queued: bool) {
+        if queued {
+            self.queued = Some(arrived);
+        }
         if let Some(last) = self.steps.back_mut()
             && arrived - last.arrived < STEP
             && !last.interrupted
@@ -72,7 +100,9 @@ impl Acknowledged {
         if self.steps.len() == MAX_STEPS {
             self.steps.pop_front();
         }
-        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false });
+        let before =
+            self.steps.back().map_or(Totals::default(), |last| last.before.with(last, sent, arrived));
+        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false, before });
     }
 
     /// A feedback was lost: nothing is told of the time up to the next packet.
@@ -84,6 +114,7 @@ impl Acknowledged {
 
     pub fn clear(&mut self) {
         self.steps.clear();
+        self.queued = None;
     }
 
     /// Over the newest [`RECENT`]; on a full line this is what the line carries.
@@ -99,6 +130,9 @@ impl Acknowledged {
     /// nothing of how much there could be.
     pub fn full(&self) -> Option<FullLine> {
         let newest = self.steps.back()?.arrived;
+        if newest - self.queued? > FULL_AGE {
+            return None;
+        }
         let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
         for (step, next) in self.steps.iter().rev().skip(1).zip(self.steps.iter().rev()) {
             if arrived >= FULL || newest - step.arrived > FULL_AGE {
@@ -120,20 +154,13 @@ impl Acknowledged {
     }
 
     fn over(&self, span: i64) -> Option<BitRate> {
-        let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
-        for (step, next) in self.steps.iter().rev().skip(1).zip(self.steps.iter().rev()) {
-            if arrived >= span {
-                break;
-            }
-            // A step's bytes take until the next one.
-            if !step.interrupted {
-                bytes += u64::from(step.bytes);
-                sent += next.sent - step.sent;
-                arrived += next.arrived - step.arrived;
-            }
-        }
+        let newest = self.steps.back()?.before;
+        let longer = self.steps.partition_point(|step| newest.arrived - step.before.arrived >= span);
+        let oldest = self.steps.get(longer.saturating_sub(1))?.before;
+        let (sent, arrived) = (newest.sent - oldest.sent, newest.arrived - oldest.arrived);
         let covered = arrived.max(sent);
-        (covered >= LEAST).then(|| BitRate::of(bytes, Duration::from_micros(covered.unsigned_abs())))
+        let span = Duration::from_micros(covered.unsigned_abs());
+        (covered >= LEAST).then(|| BitRate::of(newest.bytes - oldest.bytes, span))
     }
 }
 

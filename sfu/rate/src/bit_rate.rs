@@ -30,8 +30,7 @@ impl BitRate {
         if micros == 0 {
             return Self::ZERO;
         }
-        let bps = u128::from(bytes) * 8_000_000 / micros;
-        Self::from_bps(u64::try_from(bps).unwrap_or(u64::MAX))
+        Self::from_bps(divide(bytes, 8_000_000, micros))
     }
 
     /// Times `factor`; what is not a number, or is negative, makes nothing.
@@ -41,14 +40,13 @@ impl BitRate {
     }
 
     pub fn bytes_in(self, time: Duration) -> u64 {
-        let bytes = u128::from(self.0) * time.as_micros() / 8_000_000;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        divide(self.0, micros, 8_000_000)
     }
 
     /// How long `bytes` take; without any rate, as long as at one bit a second.
     pub fn time_for(self, bytes: u64) -> Duration {
-        let micros = u128::from(bytes) * 8_000_000 / u128::from(self.0.max(1));
-        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        Duration::from_micros(divide(bytes, 8_000_000, self.0.max(1).into()))
     }
 
     pub fn plus(self, other: Self) -> Self {
@@ -62,6 +60,14 @@ impl BitRate {
     /// This over `other`; infinite or not a number is never the answer.
     pub fn ratio(self, other: Self) -> f64 {
         self.0 as f64 / other.0.max(1) as f64
+    }
+}
+
+/// `number * times / by`, saturating. 128 bits cost several times as much, and this is done for each packet.
+fn divide(number: u64, times: u64, by: u128) -> u64 {
+    match (number.checked_mul(times), u64::try_from(by)) {
+        (Some(product), Ok(by)) => product / by,
+        _ => u64::try_from(u128::from(number) * u128::from(times) / by).unwrap_or(u64::MAX),
     }
 }
 

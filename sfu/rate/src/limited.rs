@@ -57,7 +57,11 @@ impl ApplicationLimited {
     }
 
     fn advance(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.began).as_nanos() / STEP.as_nanos();
+        let passed = now.saturating_duration_since(self.began);
+        if passed < STEP {
+            return;
+        }
+        let passed = passed.as_nanos() / STEP.as_nanos();
         for _ in 0..passed.min(STEPS as u128) {
             self.newest = (self.newest + 1) % STEPS;
             self.bytes[self.newest] = 0;

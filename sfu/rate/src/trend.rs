@@ -42,10 +42,12 @@ pub enum Usage {
 /// The trend of the one-way delay. Bound: [`WINDOW`] groups.
 #[derive(Debug)]
 pub struct Trend {
-    /// Arrival in milliseconds since the first group, smoothed delay in milliseconds.
-    points: [(f64, f64); WINDOW],
+    /// Of the newest groups, arrival in milliseconds since the first group, and smoothed delay in milliseconds.
+    arrivals: [f64; WINDOW],
+    delays: [f64; WINDOW],
     len: usize,
-    oldest: usize,
+    /// The next to be replaced.
+    next: usize,
     groups: u32,
     began: Option<i64>,
     accumulated: f64,
@@ -61,9 +63,10 @@ pub struct Trend {
 impl Trend {
     pub fn new() -> Self {
         Self {
-            points: [(0.0, 0.0); WINDOW],
+            arrivals: [0.0; WINDOW],
+            delays: [0.0; WINDOW],
             len: 0,
-            oldest: 0,
+            next: 0,
             groups: 0,
             began: None,
             accumulated: 0.0,
@@ -102,25 +105,36 @@ impl Trend {
     }
 
     fn push(&mut self, at: f64) {
-        let index = (self.oldest + self.len) % WINDOW;
-        self.points[index] = (at, self.smoothed);
-        if self.len < WINDOW {
-            self.len += 1;
-        } else {
-            self.oldest = (self.oldest + 1) % WINDOW;
-        }
+        (self.arrivals[self.next], self.delays[self.next]) = (at, self.smoothed);
+        self.next = (self.next + 1) % WINDOW;
+        self.len = (self.len + 1).min(WINDOW);
     }
 
-    /// Least squares; `None` while all groups arrived at one time.
+    /// Least squares through a full window; `None` while all groups arrived at one time. In lanes, since this is done for
+    /// each group.
     fn slope(&self) -> Option<f64> {
-        let points = &self.points[..self.len];
-        let count = points.len() as f64;
-        let (x_sum, y_sum) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-        let (x_mean, y_mean) = (x_sum / count, y_sum / count);
-        let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), (x, y)| {
-            (over + (x - x_mean) * (y - y_mean), under + (x - x_mean) * (x - x_mean))
-        });
-        (under > 0.0).then(|| over / under)
+        const LANES: usize = 4;
+        const { assert!(WINDOW.is_multiple_of(LANES)) };
+        let sum = |lanes: [f64; LANES]| lanes.iter().sum::<f64>();
+        let (arrivals, delays) = (self.arrivals.as_chunks::<LANES>().0, self.delays.as_chunks::<LANES>().0);
+        let (mut xs, mut ys) = ([0.0; LANES], [0.0; LANES]);
+        for (arrivals, delays) in arrivals.iter().zip(delays) {
+            for lane in 0..LANES {
+                xs[lane] += arrivals[lane];
+                ys[lane] += delays[lane];
+            }
+        }
+        let (x_mean, y_mean) = (sum(xs) / WINDOW as f64, sum(ys) / WINDOW as f64);
+        let (mut over, mut under) = ([0.0; LANES], [0.0; LANES]);
+        for (arrivals, delays) in arrivals.iter().zip(delays) {
+            for lane in 0..LANES {
+                let x = arrivals[lane] - x_mean;
+                over[lane] += x * (delays[lane] - y_mean);
+                under[lane] += x * x;
+            }
+        }
+        let under = sum(under);
+        (under > 0.0).then(|| sum(over) / under)
     }
 
     fn judge(&mut self, slope: f64, delta: GroupDelta) {
