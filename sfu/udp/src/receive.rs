@@ -21,6 +21,8 @@ pub struct ReceiveBatch {
     vectors: Box<[libc::iovec; MAX_MESSAGES]>,
     headers: Box<[libc::mmsghdr; MAX_MESSAGES]>,
     received: usize,
+    /// So many headers are not as the kernel must find them: it has overwritten lengths and flags.
+    used: usize,
 }
 
 // SAFETY: the raw pointers point into the boxes and the vector next to them, which move along.
@@ -51,6 +53,7 @@ impl Default for ReceiveBatch {
             vectors: Box::new(vectors),
             headers: Box::new(headers),
             received: 0,
+            used: MAX_MESSAGES,
         }
     }
 }
@@ -58,8 +61,7 @@ impl Default for ReceiveBatch {
 impl ReceiveBatch {
     /// Takes what is there, up to [`MAX_MESSAGES`], without waiting. Says how many messages came; 0 is none.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        for index in 0..MAX_MESSAGES {
-            // The kernel has overwritten lengths, and lengths only.
+        for index in 0..self.used {
             self.vectors[index] = libc::iovec {
                 iov_base: self.buffer[index * MESSAGE_BYTES..].as_mut_ptr().cast(),
                 iov_len: MESSAGE_BYTES,
@@ -84,6 +86,7 @@ impl ReceiveBatch {
                 std::ptr::null_mut(),
             )
         };
+        self.used = usize::try_from(result).unwrap_or(1).max(1);
         if result < 0 {
             let error = io::Error::last_os_error();
             return match error.kind() {

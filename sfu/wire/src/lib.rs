@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use weir_core::Route;
 use weir_core::shard::Shard;
-use weir_udp::{ReceiveBatch, Segments, SendBatch, UdpSocket};
+use weir_udp::{MAX_MESSAGES, ReceiveBatch, Segments, SendBatch, UdpSocket};
 
 use patience::Patience;
 
@@ -58,8 +58,9 @@ impl Wire {
         &self.sockets
     }
 
-    /// Takes one batch of every socket, gives its datagrams to `dispatch`, and forwards it. Says whether anything
-    /// came. A picture that has come in part is waited with for its rest as long as [`Patience`] says.
+    /// Takes one batch of every socket, gives its datagrams to `dispatch`, and forwards it. Says whether more may be
+    /// there: what came since a batch that was not full wakes whoever waits for the sockets. A picture that has come in
+    /// part is waited with for its rest as long as [`Patience`] says.
     pub fn receive(
         &mut self,
         shard: &mut Shard,
@@ -67,46 +68,51 @@ impl Wire {
         connections: &mut impl Connections,
         mut dispatch: impl FnMut(&mut Shard, Route, &mut [u8]),
     ) -> bool {
-        let mut busy = false;
+        let mut more = false;
         for socket in 0..self.sockets.len() {
-            if !self.take(socket, shard, &mut dispatch) {
+            let mut newest = self.take(socket, shard, &mut dispatch);
+            if newest == 0 {
                 continue;
             }
-            busy = true;
             let (mut polls, mut batches) = (0, 1);
             while batches < MAX_BATCHES && polls < self.patience.polls(shard.unfinished()) {
                 let came = self.take(socket, shard, &mut dispatch);
-                self.patience.note(came);
-                (polls, batches) = if came { (0, batches + 1) } else { (polls + 1, batches) };
+                self.patience.note(came > 0);
+                if came > 0 {
+                    (newest, polls, batches) = (came, 0, batches + 1);
+                } else {
+                    polls += 1;
+                }
             }
+            more |= newest == MAX_MESSAGES;
             self.flush(shard, now, connections);
         }
-        busy
+        more
     }
 
-    /// Takes one batch of one socket. Says whether anything came.
+    /// Takes one batch of one socket. Says how many messages came.
     fn take(
         &mut self,
         socket: usize,
         shard: &mut Shard,
         dispatch: &mut impl FnMut(&mut Shard, Route, &mut [u8]),
-    ) -> bool {
-        match self.received.receive(&self.sockets[socket]) {
-            Ok(0) => return false,
-            Ok(messages) => self.counts.receive_messages += messages as u64,
+    ) -> usize {
+        let messages = match self.received.receive(&self.sockets[socket]) {
+            Ok(messages) => messages,
             Err(error) => {
                 self.counts.receive_errors += 1;
                 tracing::debug!(%error, "receiving failed");
-                return false;
+                return 0;
             }
-        }
+        };
+        self.counts.receive_messages += messages as u64;
         for message in self.received.messages() {
             let route = Route::Udp { socket: socket as u8, remote: message.from };
             for datagram in message.datagrams() {
                 dispatch(shard, route, datagram);
             }
         }
-        true
+        messages
     }
 
     /// Forwards what came and sends it, until nothing is left.
