@@ -82,7 +82,9 @@ fn main() -> anyhow::Result<()> {
         report.forward.push(forward::measure(plan));
     }
     if wants(Part::Rate) {
-        for plan in [Plan::frames(100), Plan::singles(100), Plan::audio(40)] {
+        let mut plans = vec![Plan::frames(100), Plan::singles(100), Plan::audio(40)];
+        plans.retain(|plan| plan.to_string().contains(&cli.only));
+        for plan in plans {
             eprintln!("{plan}, with and without rate control");
             report.rates.push(forward::measure_rate_control(plan));
         }
