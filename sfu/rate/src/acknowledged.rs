@@ -87,7 +87,7 @@ impl Acknowledged {
     /// microseconds.
     pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16, queued: bool) {
         if queued {
-            self.queued = Some(arrived);
+            self.queued = self.queued.max(Some(arrived));
         }
         if let Some(last) = self.steps.back_mut()
             && arrived - last.arrived < STEP

@@ -57,12 +57,15 @@ impl LayerRates {
         self.cells.get(spatial).and_then(|row| row.get(temporal)).map_or(0, |cell| self.rate(now, cell))
     }
 
-    /// Bits a second of a spatial layer, without those below, up to each of its temporal layers.
-    pub fn up_to_each(&self, now: Instant, spatial: u8) -> Costs {
-        let mut sum = 0;
-        self.cells[usize::from(spatial)].each_ref().map(|cell| {
-            sum += self.rate(now, cell);
-            sum
+    /// Every spatial layer, with its bits a second up to each of its temporal layers, without other spatial layers.
+    pub fn pictures(&self, now: Instant) -> impl Iterator<Item = (u8, Costs)> {
+        self.cells.iter().zip(0..).map(move |(row, spatial)| {
+            let mut sum = 0;
+            let costs = row.each_ref().map(|cell| {
+                sum += self.rate(now, cell);
+                sum
+            });
+            (spatial, costs)
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use weir_rate::BitRate;
 use weir_units::event::{Event, Shortage};
-use weir_units::media::{Layer, MAX_ENCODINGS};
+use weir_units::media::Layer;
 
 use super::{Model, Shard};
 use crate::allocation::{Allocator, Budget, Claim, Costs, Grant, Importance, Ladder, Reason, share};
@@ -235,13 +235,14 @@ fn claim(
 impl Publication {
     /// The steps of quality that are being sent, with what they cost.
     fn ladder(&self, now: Instant) -> Ladder {
-        let own = |spatial: u8| (spatial, self.rates.up_to_each(now, spatial));
         let is_sent = |(_, costs): &(u8, Costs)| costs.iter().any(|bps| *bps > 0);
-        let pictures = (0..MAX_ENCODINGS as u8).map(own).filter(is_sent);
         if !self.is_layered() {
+            // A stream's own layers, if a descriptor names any, are not chosen among: it is one picture.
+            let pictures = self.rates.pictures(now).take(self.encodings.len()).filter(is_sent);
             let flows = |at: u8| self.flowing >> at & 1 == 1 || self.encodings.len() == 1;
             return Ladder::new(pictures.filter(|(at, _)| flows(*at)), self.media.is_screen);
         }
+        let pictures = self.rates.pictures(now).filter(is_sent);
         let with_those_below = pictures.scan(Costs::default(), |below, (spatial, own)| {
             below.iter_mut().zip(own).for_each(|(below, own)| *below += own);
             Some((spatial, *below))
