@@ -116,7 +116,7 @@ fn room_events(
 }
 
 fn read_event<T>(room_id: &str, event: &Raw<T>) -> Option<RoomUpdate> {
-    RoomUpdate::from_event(room_id, &serde_json::from_str(event.json().get()).ok()?)
+    RoomUpdate::from_event(Some(room_id), event.json().get())
 }
 
 /// Whose event the invitation is.

@@ -1,6 +1,7 @@
 //! What a transaction says of who is in which room.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::rooms::RoomUpdate;
 
@@ -11,11 +12,22 @@ pub enum Malformed {
     NoEvents,
 }
 
+#[derive(Deserialize)]
+struct Transaction<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
 /// The news in a transaction's body, in its order.
+///
+/// An event that makes no sense would come again and again if it were refused, and everything behind it would wait. It is no
+/// news. Nor is any event taken apart further than it is needed: what others nest deeper than a parser goes is skipped.
 pub fn read(body: &[u8]) -> Result<Vec<RoomUpdate>, Malformed> {
-    let body: Value = serde_json::from_slice(body).map_err(|_| Malformed::NotJson)?;
-    let Some(Value::Array(events)) = body.get("events") else { return Err(Malformed::NoEvents) };
-    // An event that makes no sense would come again and again if it were refused. It is no news.
-    let update = |event: &Value| RoomUpdate::from_event(event.get("room_id")?.as_str()?, event);
-    Ok(events.iter().filter_map(update).collect())
+    let transaction: Transaction<'_> =
+        serde_json::from_slice(body).map_err(|error| match error.is_data() {
+            true => Malformed::NoEvents,
+            false => Malformed::NotJson,
+        })?;
+    let events = transaction.events.iter();
+    Ok(events.filter_map(|event| RoomUpdate::from_event(None, event.get())).collect())
 }
