@@ -193,12 +193,19 @@ async fn send_away(mut removed: mpsc::Receiver<Removed>, server: Arc<Server>) {
 async fn stay_in_touch(homeserver: Homeserver, door: Arc<Door>) {
     let mut ticks = tokio::time::interval(PING_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut was_well = None;
+    let (mut was_well, mut well_for) = (None, 0_u32);
     loop {
         ticks.tick().await;
         let answer = homeserver.ping().await;
         let is_well = Some(answer.is_ok());
-        door.set_cut_off(answer.is_err());
+        well_for = if answer.is_ok() { well_for.saturating_add(1) } else { 0 };
+        // At first it makes up for what it could not tell, and may leave out some of that (see `Transactions`).
+        door.set_cut_off(well_for < 2);
+        if well_for == 2
+            && let Err(error) = door.look_again().await
+        {
+            tracing::error!(%error, "who left a room could not be kept");
+        }
         match answer {
             _ if is_well == was_well => {}
             Ok(()) => tracing::info!("the homeserver reaches the application service"),

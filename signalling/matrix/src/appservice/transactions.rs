@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use rusqlite::params;
 use tokio::sync::Mutex;
 
@@ -22,8 +22,11 @@ use crate::names::is_sound;
 use crate::rooms::{Door, Note, RoomUpdate};
 use crate::store::{Store, StoreError, Tables};
 
-/// Bytes of a transaction. Synapse puts a hundred events into one, of at most 64 KiB each, and what it adds to them.
+/// Bytes of a transaction that is read. Synapse puts a hundred events into one, of at most 64 KiB each, and what it adds to
+/// them: to invitations from elsewhere that may be megabytes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of one that is not. Refused, it would come again for ever, and everything behind it would wait.
+const MAX_SKIPPED_BYTES: usize = 2 * 1024 * 1024 * 1024;
 /// Transactions remembered. A homeserver repeats the last one only, but may have several workers.
 const MAX_REMEMBERED: usize = 128;
 /// Where an application service's endpoints begin, whatever a deployment puts before it.
@@ -41,7 +44,7 @@ pub const TABLES: Tables = Tables {
 pub struct Transactions {
     door: Arc<Door>,
     hs_token: HsToken,
-    /// What [`mark`]s them. Locked as long as a transaction is taken: they have an order.
+    /// What [`mark`]s them, the newest last. Locked as long as a transaction is taken: they have an order.
     done: Mutex<VecDeque<String>>,
 }
 
@@ -83,7 +86,8 @@ impl Transactions {
         match self.answer(request).await {
             Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response(),
             Err(refusal) => {
-                tracing::debug!(status = refusal.0.as_u16(), errcode = refusal.1, "refused the homeserver");
+                let Refusal(status, errcode, error) = refusal;
+                tracing::debug!(status = status.as_u16(), errcode, error, "refused the homeserver");
                 refusal.into_response()
             }
         }
@@ -104,18 +108,16 @@ impl Transactions {
     }
 
     async fn take(&self, id: String, body: Body) -> Result<(), Refusal> {
-        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| {
-            match error.is::<http_body_util::LengthLimitError>() {
-                true => Refusal(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", "the transaction is too large"),
-                false => Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction breaks off"),
-            }
-        })?;
-        let updates = news::read(&body.to_bytes())?;
+        let body = read(body).await?;
+        let is_skipped = body.is_none();
+        let updates = body.map_or(Ok(Vec::new()), |body| news::read(&body))?;
         let mark = mark(&id, &updates);
         let mut done = self.done.lock().await;
         if done.contains(&mark) {
             return Ok(());
         }
+        let left_by_own = self.door.left_by_own(&updates);
+        let is_missing = done.back().is_some_and(|last| skips(last, &id));
         // With the news or not at all: what was not kept comes again.
         let note: Note = {
             let mark = mark.clone();
@@ -134,8 +136,48 @@ impl Transactions {
         if done.len() > MAX_REMEMBERED {
             done.pop_front();
         }
+        if is_skipped {
+            tracing::error!(transaction = id, "a transaction of the homeserver was too large to be read");
+        }
+        if is_missing {
+            tracing::warn!(transaction = id, "the homeserver left out a transaction before this one");
+        }
+        // The homeserver is not kept waiting until it has been asked.
+        let door = Arc::clone(&self.door);
+        tokio::spawn(async move {
+            let looked = match is_skipped || is_missing {
+                true => door.look_again().await,
+                false => door.look_for_sight_of(left_by_own).await,
+            };
+            if let Err(error) = looked {
+                tracing::error!(%error, "who left a room could not be kept");
+            }
+        });
         Ok(())
     }
+}
+
+/// The whole of a body, or nothing where it is too long to be taken for news.
+async fn read(mut body: Body) -> Result<Option<Vec<u8>>, Refusal> {
+    let (mut bytes, mut passed) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let breaks_off = |_| Refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "the transaction breaks off");
+        let Ok(data) = frame.map_err(breaks_off)?.into_data() else { continue };
+        passed += data.len();
+        if passed > MAX_SKIPPED_BYTES {
+            return Err(Refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "M_TOO_LARGE",
+                "the transaction is too large",
+            ));
+        }
+        if passed > MAX_BODY_BYTES {
+            bytes = Vec::new();
+        } else {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok((passed <= MAX_BODY_BYTES).then_some(bytes))
 }
 
 async fn serve(State(transactions): State<Arc<Transactions>>, request: Request, next: Next) -> Response {
@@ -156,6 +198,14 @@ fn mark(id: &str, updates: &[RoomUpdate]) -> String {
         hash.update(&serde_json::to_vec(&news).expect("strings and numbers are always JSON"));
     }
     format!("{id} {}", STANDARD_NO_PAD.encode(hash.finish()))
+}
+
+/// Whether transactions are missing between that with this mark and the next. Ids need not be numbers, but Synapse counts, and
+/// one that it began while another way of sending ended (of Synapse 1.163, after we were away) it leaves until its own restart.
+fn skips(mark: &str, next: &str) -> bool {
+    let number = |id: &str| id.parse::<u64>().ok();
+    let last = mark.split_once(' ').and_then(|(id, _)| number(id));
+    last.zip(number(next)).is_some_and(|(last, next)| next > last.saturating_add(1))
 }
 
 fn endpoint(path: &str, method: &Method) -> Result<Endpoint, Refusal> {

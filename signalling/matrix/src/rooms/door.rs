@@ -162,11 +162,36 @@ impl Door {
 
     /// News of every room may be lost. See [`Self::look_again_at`].
     pub async fn look_again(&self) -> Result<(), StoreError> {
-        let rooms = self.state().seats.rooms();
+        let rooms = {
+            let mut state = self.state();
+            state.memberships.doubt();
+            state.seats.rooms()
+        };
         for room_id in rooms {
             self.look_again_at(&room_id).await?;
         }
         Ok(())
+    }
+
+    /// An own user has left these rooms. Where it was the last, and members are required, nobody tells who else leaves.
+    pub async fn look_for_sight_of(&self, rooms: BTreeSet<String>) -> Result<(), StoreError> {
+        for room_id in rooms {
+            let may_be_lost = {
+                let state = self.state();
+                state.rule == RoomRule::Require && !state.memberships.is_followed(&room_id)
+            };
+            if may_be_lost {
+                self.look_again_at(&room_id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the rooms of these news, those that one fewer user of the homeserver is in.
+    pub fn left_by_own(&self, updates: &[RoomUpdate]) -> BTreeSet<String> {
+        let is_own = |user: &UserId| self.members.server() == Some(user.server());
+        let left = updates.iter().filter(|update| matches!(update.membership, Membership::Gone(_)));
+        left.filter(|update| is_own(&update.user)).map(|update| update.room_id.clone()).collect()
     }
 
     /// News of a room may be lost, or it is seen for the first time: whoever sits in its conference is looked up, and sent
@@ -626,6 +651,27 @@ mod tests {
             [(RoomRule::Require, Err(Barred::Void)), (RoomRule::WhenVisible, Ok(())), (RoomRule::Off, Ok(()))]
         {
             assert_eq!(door.admit(&holder, later, rule).await, verdict, "{rule:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sits_in_a_room_that_the_last_own_user_has_left_is_out_where_members_are_required() {
+        for rule in [RoomRule::Require, RoomRule::WhenVisible] {
+            let (door, mut removed, homeserver, _) = door().await;
+            door.set_rule(rule);
+            let far = Holder { user: foreign(), ..holder("dana") };
+            assert_eq!(door.admit(&far, unix_ms(), rule).await, Ok(()));
+            door.sits(far, Seat { conference: "c".to_owned(), identity: "far".to_owned() });
+            for (is_left, name) in [(false, "eve"), (true, "dana")] {
+                homeserver.is_left.store(is_left, Ordering::SeqCst);
+                let news = vec![gone(name)];
+                let left = door.left_by_own(&news);
+                door.take(news, None).await.unwrap();
+                door.look_for_sight_of(left).await.unwrap();
+                let sent_away = removed.try_recv().ok().map(|removed| removed.cause);
+                let is_out = is_left && rule == RoomRule::Require;
+                assert_eq!(sent_away, is_out.then_some(Cause::OutOfSight), "{name} {rule:?}");
+            }
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Memberships {
 struct Room {
     members: HashSet<UserId>,
     as_of: Instant,
+    /// News of it may have been lost since.
+    is_doubtful: bool,
 }
 
 struct Pending {
@@ -89,11 +91,19 @@ impl Memberships {
         let Some(room) = self.rooms.get(room_id) else {
             return self.hidden.get(room_id).filter(|as_of| is_fresh(**as_of)).map(|_| Presence::NotVisible);
         };
+        if room.is_doubtful {
+            return None;
+        }
         let is_followed = !self.is_cut_off && now < room.as_of + ASSENTS_GOOD_FOR;
         match room.members.contains(user) {
             true => (is_fresh(room.as_of) || is_followed).then_some(Presence::Joined),
             false => is_fresh(room.as_of).then_some(Presence::NotJoined),
         }
+    }
+
+    /// Whether the room's members are known, and news of them come.
+    pub fn is_followed(&self, room_id: &str) -> bool {
+        self.rooms.contains(room_id)
     }
 
     /// Whether somebody is in a room by what was told last, however long ago that is.
@@ -112,6 +122,12 @@ impl Memberships {
     /// what is known is soon looked up again.
     pub fn set_cut_off(&mut self, is_cut_off: bool) {
         self.is_cut_off = is_cut_off;
+    }
+
+    /// News may have been lost: of every room the homeserver is asked again.
+    pub fn doubt(&mut self) {
+        self.rooms.iter_mut().for_each(|(_, room)| room.is_doubtful = true);
+        self.pending.values_mut().for_each(|pending| pending.overflowed = true);
     }
 
     /// Somebody is asking the homeserver for a room's members. `None` if too many are.
@@ -145,7 +161,7 @@ impl Memberships {
             Some(members) => {
                 self.lost.pop(&pending.room_id);
                 self.members += members.len();
-                self.rooms.put(pending.room_id, Room { members, as_of: now });
+                self.rooms.put(pending.room_id, Room { members, as_of: now, is_doubtful: false });
             }
             None => drop(self.hidden.put(pending.room_id, now)),
         }
