@@ -16,6 +16,8 @@ pub(super) struct Line {
     /// A homeserver limits us, not a job: all wait then.
     pub paused_until: Option<Instant>,
     pub dialect: Dialect,
+    /// It has understood us: what it says it does not know later, somebody on the way says, or it has changed.
+    pub has_understood: bool,
     pub jobs: usize,
     asking: usize,
     /// How many may be under way: one after trouble, and one more for each that goes well.
@@ -28,6 +30,7 @@ impl Default for Line {
             waiting: BTreeSet::new(),
             paused_until: None,
             dialect: Dialect::default(),
+            has_understood: false,
             jobs: 0,
             asking: 0,
             window: WIDEST,
@@ -48,6 +51,7 @@ impl Line {
 
     pub fn note(&mut self, now: Instant, answer: &Answer) {
         self.asking -= 1;
+        self.has_understood |= matches!(answer, Answer::Done | Answer::Gone);
         match answer {
             Answer::Limited(wait) => {
                 let until = now + (*wait).clamp(SHORTEST_BACKOFF, LONGEST_PAUSE);

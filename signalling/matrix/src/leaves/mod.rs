@@ -505,8 +505,12 @@ impl Leaves {
                 self.plan(call.job, now);
             }
             None => {
-                if let Some(line) = self.lines.get_mut(&call.homeserver) {
-                    line.dialect = Dialect::default();
+                let Some(line) = self.lines.get_mut(&call.homeserver) else { return };
+                line.dialect = Dialect::default();
+                // A proxy whose homeserver is restarted answers that it knows no such path.
+                if line.has_understood && *answer == Answer::Unrecognised {
+                    job.dialects_tried = 0;
+                    return self.retry(now, call.job);
                 }
                 self.verdict(call.job, Verdict::Unsupported);
                 self.end(call.job, Outcome::Unsupported);

@@ -238,6 +238,23 @@ fn the_other_forms_are_tried_on_a_homeserver_that_does_not_know_the_first() {
 }
 
 #[test]
+fn a_proxy_that_knows_no_path_for_a_while_ends_no_leave() {
+    let mut world = World::new(1);
+    for name in ["stays", "leaves"] {
+        world.delegate(name, name, 60.0).unwrap();
+        world.connect(name);
+    }
+    world.run(20.0);
+    world.manners = Box::new(|_, _, _| Some(Answer::Unrecognised));
+    world.gone("leaves");
+    world.run(30.0); // in which the other wants to be restarted
+    assert!(world.outcomes().is_empty());
+    world.manners = Box::new(|_, _, _| None);
+    world.run(30.0);
+    assert_eq!((world.fate("stays"), world.outcomes()), (Fate::Scheduled, vec![Outcome::Sent]));
+}
+
+#[test]
 fn a_homeserver_that_wants_to_know_who_asks_is_told_if_we_may() {
     for authentication in [Authentication::OnDemand, Authentication::Always, Authentication::Never] {
         let mut world = World::new(1);
