@@ -3,6 +3,7 @@
 //! This crate must not know `weir-core` nor `weir-livekit`: it says who may do what as plain values, and the focus
 //! turns them into tokens, admissions and evictions of the protocol that clients speak.
 
+mod allowance;
 pub mod appservice;
 pub mod keys;
 pub mod leaves;

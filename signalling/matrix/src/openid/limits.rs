@@ -16,6 +16,8 @@ use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::allowance::Allowance;
+
 /// Look-ups under way at one origin. More would be a burden to it.
 const ACTIVE_PER_ORIGIN: usize = 16;
 /// Look-ups under way or waiting for one origin: those that answer within a tenth of a second clear this in half one.
@@ -73,8 +75,7 @@ struct State {
 struct Origin {
     places: Arc<Semaphore>,
     active: Arc<Semaphore>,
-    allowance: f64,
-    counted_at: Instant,
+    allowance: Allowance,
 }
 
 impl Limits {
@@ -105,16 +106,11 @@ impl Limits {
         let entry = state.origins.get_or_insert_mut(origin, || Origin {
             places: Arc::new(Semaphore::new(PLACES_PER_ORIGIN)),
             active: Arc::new(Semaphore::new(ACTIVE_PER_ORIGIN)),
-            allowance: most,
-            counted_at: now,
+            allowance: Allowance::new(now.into_std(), most),
         });
-        let passed = now.saturating_duration_since(entry.counted_at).as_secs_f64();
-        entry.allowance = (entry.allowance + passed * self.per_second).min(most);
-        entry.counted_at = now;
-        if entry.allowance < 1.0 {
+        if !entry.allowance.take(now.into_std(), most, self.per_second) {
             return Err(Busy::Rate);
         }
-        entry.allowance -= 1.0;
         let place = Arc::clone(&entry.places).try_acquire_owned().map_err(|_| Busy::Origin)?;
         let active = Arc::clone(&entry.active);
         let shared = Arc::clone(pool).try_acquire_owned().map_err(|_| Busy::All)?;

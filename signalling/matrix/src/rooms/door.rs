@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use rusqlite::Transaction;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::askers::Askers;
 use super::memberships::{LookUp, Memberships};
 use super::seats::{Holder, Seat, Seats};
 use super::voids::Voids;
@@ -35,6 +36,8 @@ pub enum MembersError {
     Failed(String),
     #[error("the homeserver took too long")]
     TooLate,
+    #[error("the user, or its server, asks about more rooms than it may")]
+    TooOften,
 }
 
 /// Who can be asked for the members of a room.
@@ -85,6 +88,7 @@ struct State {
     memberships: Memberships,
     voids: Voids,
     seats: Seats,
+    askers: Askers,
     rule: RoomRule,
 }
 
@@ -113,7 +117,8 @@ impl Door {
         let voids = store.run(move |file| Voids::load(file, now)).await?;
         let memberships = Memberships::seen_through(members.server().cloned());
         let rule = RoomRule::WhenVisible;
-        let state = State { memberships, voids, seats: Seats::default(), rule };
+        let askers = Askers::new(members.server().cloned());
+        let state = State { memberships, voids, seats: Seats::default(), askers, rule };
         let state = Mutex::new(state);
         let (removals, removed) = mpsc::channel(QUEUE);
         Ok((Self { state, store, members, turns: Semaphore::new(LOOK_UPS), removals }, removed))
@@ -128,6 +133,7 @@ impl Door {
             let _turn = self.turns.acquire().await;
             match self.known(room_id, user) {
                 Some(known) => Ok(known), // somebody else has asked meanwhile
+                None if !self.state().askers.may_ask(now(), user) => Err(MembersError::TooOften),
                 None => self.ask(room_id, user).await,
             }
         };
@@ -738,9 +744,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_gives_up_waiting_leaves_nothing_behind() {
         let (door, _removed, _, _) = door().await;
-        for _ in 0..1_000 {
-            let dana = user("dana");
-            let mut asking = Box::pin(door.presence("!r", &dana));
+        for at in 0..1_000 {
+            let somebody = user(&at.to_string());
+            let mut asking = Box::pin(door.presence("!r", &somebody));
             assert!(futures_util::poll!(&mut asking).is_pending());
         }
         assert_eq!(door.presence("!r", &user("dana")).await, Ok(Presence::Joined));

@@ -7,6 +7,7 @@
 //! Where the news come from does not matter here: an appservice's transactions and a user's sync both end in
 //! [`RoomUpdate`]s.
 
+mod askers;
 mod door;
 mod memberships;
 mod news;
