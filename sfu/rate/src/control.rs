@@ -24,6 +24,13 @@ const MULTIPLY: f64 = 1.08;
 const RAMP: f64 = 2.2;
 /// The same where the line was not full.
 const PROVEN_RAMP: f64 = 4.0;
+/// The same on a line that is shared: a probe sees as much as others leave for a moment.
+const SHARED_RAMP: f64 = 1.7;
+/// A ramp was in vain if the line was full so soon after a probe hinted at more, at less than this share of that. Others
+/// share it then, and are believed to for so long.
+const VAIN: f64 = 0.8;
+const VAIN_WITHIN: Duration = Duration::from_secs(3);
+const SHARED: Duration = Duration::from_secs(20);
 /// A probe that met a full line below this share of the estimate doubts it.
 const DOUBTFUL: f64 = 0.93;
 /// So long after a line carried more than was known, its rate is looked for.
@@ -160,6 +167,10 @@ pub struct RateControl {
     /// What is sent at while a short queue drains.
     relief: Option<BitRate>,
     ramp: Option<Ramp>,
+    /// What the last ramp went for, and since when.
+    hinted: Option<(Instant, BitRate)>,
+    /// Until when others are believed to share the line.
+    shared: Option<Instant>,
     phase: Phase,
     /// The line's rate where it was last met.
     capacity: Option<BitRate>,
@@ -188,6 +199,8 @@ impl RateControl {
             estimate: start.clamp(least, most),
             relief: None,
             ramp: None,
+            hinted: None,
+            shared: None,
             phase: Phase::Increase,
             capacity: None,
             updated: now,
@@ -241,6 +254,7 @@ impl RateControl {
         self.relieve(signals, brake);
         let brakes = signals.queue > brake && !signals.probed;
         if brakes && let Some(ramp) = self.ramp.take() {
+            self.shared = Some(now + SHARED);
             self.estimate = ramp.from.clamp(self.least, self.estimate);
         }
         // A trend without a queue is of frames that grew.
@@ -284,12 +298,16 @@ impl RateControl {
     pub fn on_proven(&mut self, now: Instant, result: ProbeResult, limited: bool) -> Belief {
         self.doubt(result);
         let agrees = |capacity: BitRate| result.saturated && result.rate < capacity.scaled(BEYOND);
+        let shared = self.is_shared(now);
         if let Some(capacity) = self.capacity.filter(|&capacity| agrees(capacity)) {
-            // A full line that carried more than was known carries that.
-            let capacity = capacity.max(capacity.plus(result.rate).scaled(0.5));
-            self.capacity = Some(capacity);
-            if self.phase != Phase::Drain {
-                self.estimate = self.estimate.max(result.rate.min(capacity.scaled(RESUME)));
+            // A full line that carried more than was known carries that; but from a shared one a burst takes more than is
+            // its own.
+            if !shared {
+                let capacity = capacity.max(capacity.plus(result.rate).scaled(0.5));
+                self.capacity = Some(capacity);
+                if self.phase != Phase::Drain {
+                    self.estimate = self.estimate.max(result.rate.min(capacity.scaled(RESUME)));
+                }
             }
             return Belief::Full;
         }
@@ -319,9 +337,14 @@ impl RateControl {
         }
         let changed = self.proven.is_some_and(|at| now.saturating_duration_since(at) < CHANGED);
         if changed || result.rate > self.estimate.scaled(WORTH_A_RAMP) {
-            let growth = if result.saturated { RAMP } else { PROVEN_RAMP };
+            let growth = match result.saturated {
+                _ if shared => SHARED_RAMP,
+                true => RAMP,
+                false => PROVEN_RAMP,
+            };
+            self.hinted = Some((now, result.rate));
             self.ramp = Some(Ramp { from: self.estimate, to: result.rate, growth });
-            if !result.saturated {
+            if !result.saturated && !shared {
                 self.raise(self.estimate.plus(result.rate).scaled(0.5));
             }
         }
@@ -392,6 +415,10 @@ impl RateControl {
     fn fall(&mut self, now: Instant, measured: BitRate, queue: i64) -> Verdict {
         let before = self.estimate;
         let measured = measured.min(before);
+        let hinted = self.hinted.take().filter(|(at, _)| now.saturating_duration_since(*at) < VAIN_WITHIN);
+        if hinted.is_some_and(|(_, hinted)| measured < hinted.scaled(VAIN)) {
+            self.shared = Some(now + SHARED);
+        }
         let close =
             |capacity: BitRate| measured > capacity.scaled(NEAR) && measured < capacity.scaled(BEYOND);
         self.capacity = Some(match self.capacity.filter(|&capacity| close(capacity)) {
@@ -440,6 +467,11 @@ impl RateControl {
     /// The line was full of late.
     fn is_met(&self, now: Instant) -> bool {
         self.met.is_some_and(|met| now.saturating_duration_since(met) < MET)
+    }
+
+    /// Others take their share of the line, and yield as we do.
+    fn is_shared(&self, now: Instant) -> bool {
+        self.shared.is_some_and(|until| now < until) && !self.is_contested(now)
     }
 
     fn is_contested(&self, now: Instant) -> bool {
@@ -502,5 +534,77 @@ impl RateControl {
             self.capacity = None;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEEDBACK: Duration = Duration::from_millis(50);
+
+    fn kbps(rate: u64) -> BitRate {
+        BitRate::from_kbps(rate)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn signals(rate: BitRate, queue: i64) -> Signals {
+        Signals {
+            usage: if queue > STANDING { Usage::Over } else { Usage::Normal },
+            queue,
+            newest: queue,
+            released: false,
+            recent: Some(rate),
+            steady: Some(rate),
+            full: (queue > STANDING).then_some(FullLine { rate, grew: true }),
+            round_trip: Duration::from_millis(100),
+            noise: 0.0,
+            limited: false,
+            lossy: false,
+            probed: false,
+        }
+    }
+
+    /// What a second brings after a confirmed probe that met a full line at twice the estimate.
+    fn climb(control: &mut RateControl, now: &mut Instant) -> f64 {
+        let before = control.estimate();
+        let rate = before.scaled(2.0);
+        let result = ProbeResult { asked: rate, rate, saturated: true, confirmed: true };
+        control.on_proven(*now, result, false);
+        for _ in 0..20 {
+            *now += FEEDBACK;
+            control.handle(*now, signals(control.estimate(), 0));
+        }
+        control.estimate().ratio(before)
+    }
+
+    #[test]
+    fn who_climbed_in_vain_climbs_slower_for_a_while() {
+        let mut now = start();
+        let mut control = RateControl::new(now, kbps(1_000), kbps(30), kbps(10_000));
+        let fill = |control: &mut RateControl, now: &mut Instant| {
+            for queue in [STANDING + 20_000, 0] {
+                *now += FEEDBACK;
+                control.handle(*now, signals(kbps(1_000), queue));
+            }
+        };
+        fill(&mut control, &mut now);
+        let alone = climb(&mut control, &mut now);
+        assert!((1.9..2.05).contains(&alone), "{alone}");
+        fill(&mut control, &mut now); // what was hinted at was not there
+        let shared = climb(&mut control, &mut now);
+        assert!((1.6..1.75).contains(&shared), "{shared}");
+        for _ in 0..10 {
+            now += FEEDBACK;
+            control.handle(now, signals(control.estimate(), 0)); // and gets there
+        }
+        now += SHARED;
+        fill(&mut control, &mut now);
+        let again = climb(&mut control, &mut now);
+        assert!((1.9..2.05).contains(&again), "{again}");
     }
 }
