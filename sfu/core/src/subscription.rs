@@ -49,6 +49,8 @@ pub(crate) struct Subscription {
     pub wish: Wish,
     /// What of the wish it is sent.
     pub granted: Grant,
+    /// When it was last granted another layer.
+    pub regranted: Option<Instant>,
     /// The control plane was told that nothing is sent for want of room.
     pub paused: bool,
     ssrc: u32,
@@ -173,6 +175,7 @@ impl Subscription {
             publication,
             wish,
             granted: Grant::all_of(&wish),
+            regranted: None,
             paused: false,
             ssrc: media.ssrc,
             rtx_ssrc: media.rtx_ssrc,

@@ -1,5 +1,8 @@
 //! Sharing out a budget.
 
+use std::cmp::Reverse;
+use std::time::Instant;
+
 use super::{Ladder, Reason};
 
 /// A step up must leave so much of the budget free: the estimate ripples, and looks for more until a queue grows.
@@ -36,6 +39,8 @@ pub(crate) struct Claim {
     pub top: usize,
     /// The rung that is granted at present, if any.
     pub present: Option<usize>,
+    /// When that was last another.
+    pub changed: Option<Instant>,
     /// What came of it.
     pub granted: Option<usize>,
     pub reason: Reason,
@@ -113,7 +118,7 @@ impl Budget {
 /// Shares `budget` among `claims`, which are sorted by importance here, and by subscription where that is equal. Answers what
 /// all that is wished costs.
 pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
-    claims.sort_unstable_by_key(|claim| (std::cmp::Reverse(claim.importance), claim.subscription));
+    claims.sort_unstable_by_key(|claim| (Reverse(claim.importance), claim.subscription));
     let mut left = budget.whole as f64;
     for claim in &mut *claims {
         let least = claim.ladder.rungs()[0].bps as f64;
@@ -124,8 +129,11 @@ pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
         }
     }
     for equals in claims.chunk_by_mut(|one, other| one.importance == other.importance) {
-        // What somebody has is kept before an equal rises: to swap would be two changes for nothing.
+        // What somebody has is kept before an equal rises: to swap would be two changes for nothing. Who has not changed
+        // for longest falls first, and rises first, so that nobody swings while others stand.
+        equals.sort_unstable_by_key(|claim| (Reverse(claim.changed), claim.subscription));
         climb(equals, &mut left, |claim, more, left| claim.keeps() && more <= left);
+        equals.sort_unstable_by_key(|claim| (claim.changed, claim.subscription));
         climb(equals, &mut left, |_, more, left| budget.fits(more, left) && budget.may_try(more, left));
     }
     let mut wished = 0;
@@ -157,6 +165,7 @@ mod tests {
             ladder: ladder(),
             top,
             present: None,
+            changed: None,
             granted: None,
             reason: Reason::Off,
         }
@@ -273,6 +282,32 @@ mod tests {
         assert_eq!(granted(&claims, 2), Some(1), "a total that is no trouble");
         share(tried(9_000_000), &mut claims);
         assert_eq!((claims[0].granted, claims[0].reason), (Some(2), Reason::Wish), "there is no doubt");
+    }
+
+    #[test]
+    fn equals_take_turns_in_falling_and_in_rising() {
+        let now = crate::testing::start();
+        let mut claims = [claim(1, 1), claim(2, 1), claim(3, 1)];
+        for (claim, second) in claims.iter_mut().zip([3, 1, 2]) {
+            claim.present = Some(1);
+            claim.changed = Some(now + std::time::Duration::from_secs(second));
+        }
+        let falls = |claims: &[Claim]| -> Vec<u32> {
+            let fallen = claims.iter().filter(|claim| claim.granted < claim.present);
+            fallen.map(|claim| claim.subscription).collect()
+        };
+        share(of(1_150_000), &mut claims);
+        assert_eq!(falls(&claims), [2], "who changed longest ago");
+        share(of(800_000), &mut claims);
+        assert_eq!(falls(&claims), [2, 3]);
+        for claim in &mut claims {
+            claim.present = Some(0);
+        }
+        share(of(900_000), &mut claims);
+        assert_eq!(
+            (granted(&claims, 2), granted(&claims, 3), granted(&claims, 1)),
+            (Some(1), Some(0), Some(0))
+        );
     }
 
     proptest! {

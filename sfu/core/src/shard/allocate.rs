@@ -112,6 +112,9 @@ impl Shard {
             return;
         }
         subscription.granted = after;
+        if before.layer != layer {
+            subscription.regranted = Some(now);
+        }
         match claim.present.cmp(&claim.granted) {
             std::cmp::Ordering::Less if before.layer.is_some() => moves.rose = true,
             std::cmp::Ordering::Greater if reason != Reason::Wish => moves.fell = true,
@@ -227,6 +230,7 @@ fn claim(
         ladder,
         top,
         present: being_sent.and_then(|layer| ladder.at(layer)).map(|rung| rung.min(top)),
+        changed: subscription.regranted,
         granted: None,
         reason: Reason::Off,
     }
