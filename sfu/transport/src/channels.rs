@@ -20,6 +20,10 @@ use crate::dcep::{Message, Open, Reliability};
 pub const MAX_MESSAGE_BYTES: u32 = 256 * 1024;
 /// Channels a peer can have. LiveKit clients use three.
 const MAX_CHANNELS: usize = 32;
+/// Streams of an association: channels of both sides, and some on which none is ever opened. The library makes one of
+/// any number that a peer names, of 65,536, and goes through all of them with each chunk that arrives. Their count is
+/// bounded and not the numbers, since only the library can tell where in a packet it sees a chunk.
+const MAX_STREAMS: usize = 4 * MAX_CHANNELS;
 /// Bytes queued towards a slow peer on all its reliable channels before messages are refused: two bursts of 2 MB
 /// sent at once. It is memory that a peer that stops reading keeps.
 const MAX_RELIABLE_QUEUE: usize = 4 * 1024 * 1024;
@@ -273,14 +277,17 @@ impl Channels {
                     _ => {}
                 }
             }
-            if lost {
+            let mut is_more = false;
+            while association.accept_stream().is_some() {
+                is_more = true;
+            }
+            if lost || is_more && association.stream_ids().len() > MAX_STREAMS {
                 self.association = None;
                 self.channels.clear();
                 self.unread.clear();
                 self.connected = false;
                 return;
             }
-            while association.accept_stream().is_some() {}
             for stream in &readable {
                 if !self.unread.contains(stream) && self.unread.len() < MAX_UNREAD {
                     self.unread.push_back(*stream);
@@ -477,25 +484,89 @@ impl Channel {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_peer_that_starts_over_again_and_again_is_remembered_once() {
-        #[expect(clippy::disallowed_methods, reason = "std offers no other way to make an Instant")]
-        let now = Instant::now();
-        let mut ours = Channels::new(false, 0);
-        let mut remembered = 0;
-        for round in 0..20 {
-            let mut client = Channels::new(true, MAX_MESSAGE_BYTES);
-            client.associate(now);
-            for _ in 0..4 {
-                while let Some(packet) = client.poll_transmit() {
-                    ours.handle_packet(now, &packet);
+    #[expect(clippy::disallowed_methods, reason = "std offers no other way to make an Instant")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    /// A client and us, without DTLS in between.
+    struct Pair {
+        now: Instant,
+        client: Channels,
+        ours: Channels,
+    }
+
+    impl Pair {
+        fn associated() -> Self {
+            let (client, ours) =
+                (Channels::new(true, MAX_MESSAGE_BYTES), Channels::new(false, MAX_MESSAGE_BYTES));
+            let mut pair = Self { now: start(), client, ours };
+            pair.associate();
+            pair
+        }
+
+        fn associate(&mut self) {
+            self.client.associate(self.now);
+            self.settle();
+            assert!(self.ours.connected && self.client.connected);
+        }
+
+        /// Carries packets both ways for longer than an acknowledgement is held back.
+        fn settle(&mut self) {
+            for _ in 0..10 {
+                self.now += Duration::from_millis(50);
+                self.client.handle_timeout(self.now);
+                self.ours.handle_timeout(self.now);
+                while let Some(packet) = self.client.poll_transmit() {
+                    self.ours.handle_packet(self.now, &packet);
                 }
-                while let Some(packet) = ours.poll_transmit() {
-                    client.handle_packet(now, &packet);
+                while let Some(packet) = self.ours.poll_transmit() {
+                    self.client.handle_packet(self.now, &packet);
                 }
             }
-            assert!(ours.connected && client.connected, "each time it connects");
-            let now_remembered = format!("{:#?}", ours.endpoint).matches("AssociationMeta").count();
+        }
+
+        /// The client sends a message on a stream of its own choice.
+        fn write(&mut self, id: u16, kind: PayloadProtocolIdentifier, message: &[u8]) {
+            let association = &mut self.client.association.as_mut().expect("an association").1;
+            let _ = association.open_stream(id, kind);
+            let mut stream = association.stream(id).expect("it is there or was made");
+            stream.write_with_ppi(message, kind).expect("it is open");
+            self.settle();
+        }
+    }
+
+    fn reliable(label: &str) -> Open {
+        Open { label: label.to_owned(), ordered: true, reliability: Reliability::Reliable }
+    }
+
+    #[test]
+    fn a_peer_that_names_ever_more_streams_loses_its_association_and_may_start_over() {
+        let mut pair = Pair::associated();
+        for id in 0..=MAX_STREAMS as u16 {
+            assert!(pair.ours.association.is_some(), "{id} streams are not too many");
+            pair.write(id * 500, PayloadProtocolIdentifier::Binary, b"x");
+        }
+        assert!(pair.ours.association.is_none());
+        pair.client = Channels::new(true, MAX_MESSAGE_BYTES);
+        pair.associate();
+    }
+
+    #[test]
+    fn a_peer_numbers_its_streams_as_it_likes() {
+        let mut pair = Pair::associated();
+        pair.write(65_000, PayloadProtocolIdentifier::Dcep, &Message::Open(reliable("high")).to_bytes());
+        assert!(matches!(pair.ours.poll_event(), Some(ChannelEvent::Open { label }) if label == "high"));
+    }
+
+    #[test]
+    fn a_peer_that_starts_over_again_and_again_is_remembered_once() {
+        let mut pair = Pair::associated();
+        let mut remembered = 0;
+        for round in 0..20 {
+            pair.client = Channels::new(true, MAX_MESSAGE_BYTES);
+            pair.associate();
+            let now_remembered = format!("{:#?}", pair.ours.endpoint).matches("AssociationMeta").count();
             assert!(round == 0 || now_remembered == remembered, "{now_remembered} associations");
             remembered = now_remembered;
         }
