@@ -135,13 +135,7 @@ impl Section {
 
     fn takes(&self, egress: &Egress) -> bool {
         matches!(self.usage, Use::Idle)
-            && self.kind == Kind::Media(egress.kind)
-            && self.remote.as_ref().is_some_and(|remote| {
-                remote.direction.receives
-                    && !remote.direction.sends
-                    && !remote.rejected
-                    && !egress_formats(&remote.codecs, &egress.codecs).is_empty()
-            })
+            && self.remote.as_ref().is_some_and(|remote| can_carry(remote, egress))
     }
 }
 
@@ -185,7 +179,7 @@ impl Negotiator {
 
     /// Takes the client's offer. What it no longer sends or receives loses its m-line.
     pub fn handle_offer(&mut self, sdp: &str) -> Result<Offer, SdpError> {
-        let (session, remote, sections) = read(sdp)?;
+        let (session, remote, sections) = read(sdp, &self.sections)?;
         self.check(&sections)?;
         let ice_restarted = self.remote.as_ref().is_some_and(|known| known.ice != remote.ice);
         for (index, remote) in sections.into_iter().enumerate() {
@@ -241,25 +235,20 @@ impl Negotiator {
             });
         }
         let section = &mut self.sections[index];
-        let old = std::mem::replace(&mut section.usage, Use::Idle);
+        let old = match std::mem::replace(&mut section.usage, Use::Idle) {
+            Use::Egress(egress) if section.mid != remote.mid || !can_carry(&remote, &egress) => {
+                self.waiting.push(egress);
+                Use::Freed
+            }
+            old => old,
+        };
         section.usage = match (remote.kind, old) {
             _ if remote.rejected => Use::Rejected,
             (Kind::Other, _) => Use::Rejected,
             (Kind::Data, _) => Use::Data,
             (Kind::Media(_), Use::Ingress(preference)) if remote.direction.sends => Use::Ingress(preference),
             (Kind::Media(_), _) if remote.direction.sends => Use::Ingress(IngressPreference::default()),
-            (Kind::Media(_), Use::Egress(egress))
-                if remote.direction.receives
-                    && section.mid == remote.mid
-                    && !egress_formats(&remote.codecs, &egress.codecs).is_empty() =>
-            {
-                Use::Egress(egress)
-            }
-            (Kind::Media(_), Use::Egress(egress)) => {
-                self.waiting.push(egress);
-                Use::Freed
-            }
-            (Kind::Media(_), Use::Freed) => Use::Freed,
+            (Kind::Media(_), old @ (Use::Egress(_) | Use::Freed)) => old,
             (Kind::Media(_), _) => Use::Idle,
         };
         section.mid = remote.mid;
@@ -333,7 +322,8 @@ impl Negotiator {
     }
 
     /// Gives each waiting subscription the first m-line that takes it; drops and names those whose codec the peer has
-    /// on none of its m-lines of that kind. What it offers where it sends says nothing about what it receives.
+    /// on none of its m-lines of that kind. What it offers where it sends, or has rejected, says nothing about what it
+    /// receives.
     fn place(&mut self) -> Vec<SubscriptionId> {
         let mut refused = Vec::new();
         for egress in std::mem::take(&mut self.waiting) {
@@ -344,8 +334,8 @@ impl Negotiator {
                     .is_some_and(|remote| !egress_formats(&remote.codecs, &egress.codecs).is_empty())
             };
             let of_kind = |section: &&Section| {
-                let sends = section.remote.as_ref().is_none_or(|remote| remote.direction.sends);
-                section.kind == Kind::Media(egress.kind) && !sends
+                let says = |remote: &RemoteSection| !remote.direction.sends && !remote.rejected;
+                section.kind == Kind::Media(egress.kind) && section.remote.as_ref().is_some_and(says)
             };
             let place = self.sections.iter().position(|section| section.takes(&egress));
             match place {
@@ -403,7 +393,7 @@ impl Negotiator {
         if !self.offered {
             return Err(SdpError::UnexpectedAnswer);
         }
-        let (_, remote, sections) = read(sdp)?;
+        let (_, remote, sections) = read(sdp, &self.sections)?;
         self.check(&sections)?;
         if sections.len() > self.sections.len() {
             return Err(SdpError::TooManyMedia);
@@ -517,7 +507,17 @@ fn egress_formats(lines: &[CodecLine], wanted: &[Codec]) -> Vec<weir_units::medi
     formats
 }
 
-fn read(sdp: &str) -> Result<(SessionDescription, Remote, Vec<RemoteSection>), SdpError> {
+/// Whether the peer receives there, and something that the subscription has.
+fn can_carry(remote: &RemoteSection, egress: &Egress) -> bool {
+    remote.kind == Kind::Media(egress.kind)
+        && remote.direction.receives
+        && !remote.direction.sends
+        && !remote.rejected
+        && !egress_formats(&remote.codecs, &egress.codecs).is_empty()
+}
+
+/// `known` is what the m-lines were so far.
+fn read(sdp: &str, known: &[Section]) -> Result<(SessionDescription, Remote, Vec<RemoteSection>), SdpError> {
     if sdp.len() > MAX_SDP_BYTES {
         return Err(SdpError::TooLarge);
     }
@@ -529,7 +529,8 @@ fn read(sdp: &str) -> Result<(SessionDescription, Remote, Vec<RemoteSection>), S
     let remote = transport::read(&session)?;
     let mut sections = Vec::with_capacity(session.media_descriptions.len());
     for (index, media) in session.media_descriptions.iter().enumerate() {
-        let section = RemoteSection::read(&session, media, index)?;
+        let known = known.get(index).map(|section| section.mid);
+        let section = RemoteSection::read(&session, media, index, known)?;
         if sections.iter().any(|other: &RemoteSection| other.mid == section.mid) {
             return Err(SdpError::Attribute { index, what: "a unique a=mid" });
         }

@@ -60,10 +60,13 @@ pub(crate) struct RemoteSection {
 }
 
 impl RemoteSection {
+    /// `known` is the m-line's mid so far. A rejected one may be without: pion and webrtc-rs answer it with no
+    /// attribute at all.
     pub fn read(
         session: &SessionDescription,
         media: &MediaDescription,
         index: usize,
+        known: Option<Mid>,
     ) -> Result<Self, SdpError> {
         let missing = |what| SdpError::Attribute { index, what };
         let values = |key: &'static str| {
@@ -80,7 +83,9 @@ impl RemoteSection {
             "application" => Kind::Data,
             _ => Kind::Other,
         };
-        let mid = values("mid").next().and_then(|mid| Mid::new(mid.trim())).ok_or(missing("a=mid"))?;
+        let rejected = media.media_name.port.value == 0 && !has("bundle-only");
+        let named = values("mid").next().and_then(|mid| Mid::new(mid.trim()));
+        let mid = named.or(known.filter(|_| rejected)).ok_or(missing("a=mid"))?;
         let session_has = |key: &str| session.attributes.iter().any(|attribute| attribute.key == key);
         let direction = ["sendrecv", "sendonly", "recvonly", "inactive"]
             .into_iter()
@@ -95,7 +100,7 @@ impl RemoteSection {
         let mut section = Self {
             mid,
             kind,
-            rejected: media.media_name.port.value == 0 && !has("bundle-only"),
+            rejected,
             direction,
             codecs: codecs(media, &values("rtpmap").collect::<Vec<_>>()),
             extensions: Vec::new(),

@@ -140,7 +140,7 @@ fn its_own_description_reads_back() {
     negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
     negotiator.handle_offer(CAPTURES[0].1).unwrap();
     let sdp = negotiator.create_answer().unwrap().sdp;
-    let (_, remote, sections) = read(&sdp).unwrap();
+    let (_, remote, sections) = read(&sdp, &[]).unwrap();
     assert_eq!(remote.fingerprint, [0xab; 32]);
     let sending: Vec<_> =
         sections.iter().filter(|section| section.direction.sends && section.kind != Kind::Data).collect();
@@ -299,6 +299,61 @@ fn a_rejected_m_line_is_answered_with_port_zero_and_left_out_of_the_bundle() {
     assert!(sections(&sdp)[1].starts_with("video 0 "), "{sdp}");
 }
 
+/// An m-line as it is rejected by those who say no more of it.
+fn rejected(kind: &str) -> String {
+    format!("m={kind} 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\n")
+}
+
+/// A viewer who would otherwise never see that track again.
+#[test]
+fn a_track_whose_m_line_is_rejected_or_taken_for_sending_moves_to_another() {
+    let (audio, free) = (line("audio", 0, "recvonly", ""), line("video", 2, "recvonly", ""));
+    let taken = line("video", 1, "sendrecv", "a=msid:stream cam\r\n");
+    let rejecting = rejected("video") + "a=mid:1\r\n";
+    for (lost, ingress) in [(rejecting, 0), (taken, 1)] {
+        let mut negotiator = negotiator();
+        negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+        negotiator.handle_offer(&offer(&[audio.clone(), line("video", 1, "recvonly", "")])).unwrap();
+        assert_eq!(negotiator.create_answer().unwrap().outcome.egress.len(), 1);
+
+        negotiator.handle_offer(&offer(&[audio.clone(), lost.clone()])).unwrap();
+        let outcome = negotiator.create_answer().unwrap().outcome;
+        assert_eq!((outcome.egress.len(), outcome.ingress.len(), outcome.refused.len()), (0, ingress, 0));
+        assert_eq!(negotiator.missing_media(), (0, 1), "the client is asked for another");
+        assert!(negotiator.wants_round());
+
+        negotiator.handle_offer(&offer(&[audio.clone(), lost, free.clone()])).unwrap();
+        let outcome = negotiator.create_answer().unwrap().outcome;
+        assert_eq!(outcome.mid_to_track, [(Mid::new("2").unwrap(), "TR_1".to_owned())]);
+        assert!(!negotiator.wants_round());
+    }
+}
+
+#[test]
+fn a_rejected_m_line_says_nothing_of_what_the_client_receives() {
+    let mut negotiator = negotiator();
+    negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+    let lines = [line("audio", 0, "recvonly", ""), rejected("video") + "a=mid:1\r\na=inactive\r\n"];
+    negotiator.handle_offer(&offer(&lines)).unwrap();
+    assert!(negotiator.create_answer().unwrap().outcome.refused.is_empty());
+    assert_eq!(negotiator.missing_media(), (0, 1));
+}
+
+#[test]
+fn an_answer_may_reject_an_m_line_without_naming_it() {
+    let mut server = negotiator();
+    server.add_egress(egress(1, MediaKind::Video, &[Codec::Av1]));
+    server.add_egress(egress(2, MediaKind::Audio, &[Codec::Opus]));
+    server.create_offer(true).unwrap();
+    let data = line("data", 0, "sendrecv", "");
+    let answer = offer(&[data, rejected("video"), line("audio", 2, "recvonly", "")]);
+    let named = answer.replace("a=mid:2", "a=mid:1");
+    assert!(server.clone().handle_answer(&named).is_err(), "two m-lines with one name");
+    let outcome = server.handle_answer(&answer).unwrap();
+    assert_eq!(outcome.refused, [SubscriptionId(1)]);
+    assert_eq!(outcome.mid_to_track, [(Mid::new("2").unwrap(), "TR_2".to_owned())]);
+}
+
 #[test]
 fn offers_data_and_tracks_and_takes_the_answer() {
     let mut server = negotiator();
@@ -391,7 +446,7 @@ fn a_track_of_codecs_that_nobody_forwards_leaves_the_answer_well_formed() {
     assert_eq!(answer.outcome.ingress.len(), 1, "the other track is taken");
     let lines: Vec<&str> = answer.sdp.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(lines, ["m=audio 9 UDP/TLS/RTP/SAVPF 8", "m=audio 9 UDP/TLS/RTP/SAVPF 111"]);
-    assert!(read(&answer.sdp).is_ok());
+    assert!(read(&answer.sdp, &[]).is_ok());
 }
 
 #[test]
