@@ -22,7 +22,8 @@ pub const MAX_MESSAGE_BYTES: u32 = 256 * 1024;
 const MAX_CHANNELS: usize = 32;
 /// Streams of an association: channels of both sides, and some on which none is ever opened. The library makes one of
 /// any number that a peer names, of 65,536, and goes through all of them with each chunk that arrives. Their count is
-/// bounded and not the numbers, since only the library can tell where in a packet it sees a chunk.
+/// bounded and not the numbers, since only the library can tell where in a packet it sees a chunk. As many may be
+/// about to be closed: each is remembered until the peer confirms it.
 const MAX_STREAMS: usize = 4 * MAX_CHANNELS;
 /// Bytes queued towards a slow peer on all its reliable channels before messages are refused: two bursts of 2 MB
 /// sent at once. It is memory that a peer that stops reading keeps.
@@ -92,11 +93,15 @@ pub(crate) struct Channels {
     held: bool,
     /// Streams with something to read.
     unread: VecDeque<u16>,
+    /// Closed streams of which the peer has not confirmed that our direction is closed as well.
+    closing: usize,
     read_again: Option<Instant>,
 }
 
 struct Channel {
     stream: u16,
+    /// Which of the streams that have had this number.
+    generation: u64,
     label: String,
     reliable: bool,
     /// The peer may send once it has opened or acknowledged the channel.
@@ -146,8 +151,17 @@ impl Channels {
             transmits: VecDeque::new(),
             held: false,
             unread: VecDeque::new(),
+            closing: 0,
             read_again: None,
         }
+    }
+
+    /// Nothing is left of an association that is over.
+    fn forget_channels(&mut self) {
+        self.channels.clear();
+        self.unread.clear();
+        self.closing = 0;
+        self.connected = false;
     }
 
     /// Lets what arrives wait, so that the peer has to, or takes it again.
@@ -211,9 +225,7 @@ impl Channels {
         match event {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 // A peer that starts over has lost its channels; so have we.
-                self.channels.clear();
-                self.unread.clear();
-                self.connected = false;
+                self.forget_channels();
                 self.association = Some((handle, association));
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
@@ -239,7 +251,9 @@ impl Channels {
         if payload.len() > self.max_message as usize {
             return SendOutcome::TooLarge;
         }
-        let Some(at) = self.channels.iter().position(|channel| channel.open && channel.label == label) else {
+        // The newest: a peer that opens a label again does so because it has lost the older channel.
+        let Some(at) = self.channels.iter().rposition(|channel| channel.open && channel.label == label)
+        else {
             return SendOutcome::NoChannel;
         };
         let (most, queued) = if self.channels[at].reliable {
@@ -269,10 +283,19 @@ impl Channels {
             let Some((_, association)) = &mut self.association else { return };
             let mut readable = Vec::new();
             let mut lost = false;
+            let mut closed = false;
             while let Some(event) = association.poll() {
                 match event {
                     Event::Connected => self.connected = true,
                     Event::Stream(StreamEvent::Readable { id }) => readable.push(id),
+                    // The library closes our direction by itself, as RFC 8831 §6.7 has it.
+                    Event::Stream(StreamEvent::Finished { .. }) => {
+                        closed = true;
+                        self.closing += 1;
+                    }
+                    Event::Stream(StreamEvent::ResetComplete { .. } | StreamEvent::ResetFailed { .. }) => {
+                        self.closing = self.closing.saturating_sub(1);
+                    }
                     Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => lost = true,
                     _ => {}
                 }
@@ -281,12 +304,15 @@ impl Channels {
             while association.accept_stream().is_some() {
                 is_more = true;
             }
-            if lost || is_more && association.stream_ids().len() > MAX_STREAMS {
+            lost |= is_more && association.stream_ids().len() > MAX_STREAMS;
+            if lost || self.closing > MAX_STREAMS {
                 self.association = None;
-                self.channels.clear();
-                self.unread.clear();
-                self.connected = false;
+                self.forget_channels();
                 return;
+            }
+            if closed {
+                self.channels
+                    .retain(|channel| generation(association, channel.stream) == Some(channel.generation));
             }
             for stream in &readable {
                 if !self.unread.contains(stream) && self.unread.len() < MAX_UNREAD {
@@ -362,14 +388,13 @@ impl Channels {
     fn handle_dcep(&mut self, id: u16, bytes: &[u8]) {
         match Message::parse(bytes) {
             Some(Message::Open(open)) => {
-                if self.channels.len() >= MAX_CHANNELS || self.channels.iter().any(|known| known.stream == id)
-                {
+                // Whoever opens a number again has lost what it was before.
+                self.channels.retain(|known| known.stream != id);
+                if self.channels.len() >= MAX_CHANNELS {
                     return;
                 }
-                if !self.set_reliability(id, &open) {
-                    return;
-                }
-                let mut channel = Channel::new(id, &open, true);
+                let Some(generation) = self.set_reliability(id, &open) else { return };
+                let mut channel = Channel::new(id, generation, &open, true);
                 channel.push_dcep(&Message::Ack);
                 self.channels.push(channel);
                 self.events.push_back(ChannelEvent::Open { label: open.label });
@@ -391,34 +416,33 @@ impl Channels {
             return;
         }
         for open in std::mem::take(&mut self.to_open) {
+            let Some((_, association)) = &mut self.association else { return };
             let first = if self.is_dtls_client { 0 } else { 1 };
+            // The library refuses a number that is used, or whose last stream is not closed on both sides.
             let Some(id) = (first..u16::MAX)
                 .step_by(2)
-                .find(|id| self.channels.iter().all(|channel| channel.stream != *id))
+                .find(|id| association.open_stream(*id, PayloadProtocolIdentifier::Binary).is_ok())
             else {
                 return;
             };
-            let Some((_, association)) = &mut self.association else { return };
-            if association.open_stream(id, PayloadProtocolIdentifier::Binary).is_err()
-                || !self.set_reliability(id, &open)
-            {
-                continue;
-            }
-            let mut channel = Channel::new(id, &open, false);
+            let Some(generation) = self.set_reliability(id, &open) else { continue };
+            let mut channel = Channel::new(id, generation, &open, false);
             channel.push_dcep(&Message::Open(open));
             self.channels.push(channel);
         }
     }
 
-    fn set_reliability(&mut self, id: u16, open: &Open) -> bool {
-        let Some((_, association)) = &mut self.association else { return false };
-        let Ok(mut stream) = association.stream(id) else { return false };
+    /// Returns the generation of the stream.
+    fn set_reliability(&mut self, id: u16, open: &Open) -> Option<u64> {
+        let (_, association) = self.association.as_mut()?;
+        let mut stream = association.stream(id).ok()?;
         let (kind, value) = match open.reliability {
             Reliability::Reliable => (ReliabilityType::Reliable, 0),
             Reliability::Retransmits(most) => (ReliabilityType::Rexmit, most),
             Reliability::LifetimeMs(most) => (ReliabilityType::Timed, most),
         };
-        stream.set_reliability_params(!open.ordered, kind, value).is_ok()
+        stream.set_reliability_params(!open.ordered, kind, value).ok()?;
+        generation(association, id)
     }
 
     /// Hands the library as much as its window takes.
@@ -446,6 +470,10 @@ impl Channels {
     }
 }
 
+fn generation(association: &mut Association, stream: u16) -> Option<u64> {
+    Some(association.stream(stream).ok()?.stats().ok()?.generation)
+}
+
 impl Channel {
     /// The library still has so many bytes: what it had before them is acknowledged, or given up.
     fn note_acknowledged(&mut self, left: usize) {
@@ -457,9 +485,10 @@ impl Channel {
         }
     }
 
-    fn new(stream: u16, open: &Open, is_open: bool) -> Self {
+    fn new(stream: u16, generation: u64, open: &Open, is_open: bool) -> Self {
         Self {
             stream,
+            generation,
             label: open.label.clone(),
             reliable: open.reliability == Reliability::Reliable,
             open: is_open,
@@ -534,6 +563,25 @@ mod tests {
             stream.write_with_ppi(message, kind).expect("it is open");
             self.settle();
         }
+
+        /// The client closes the channel on a stream.
+        fn close(&mut self, id: u16) {
+            let association = &mut self.client.association.as_mut().expect("an association").1;
+            let mut stream = association.stream(id).expect("it was opened");
+            stream.close().expect("the association stands");
+            self.settle();
+        }
+    }
+
+    fn labels_and_messages(channels: &mut Channels) -> (Vec<String>, Vec<Bytes>) {
+        let (mut labels, mut messages) = (Vec::new(), Vec::new());
+        while let Some(event) = channels.poll_event() {
+            match event {
+                ChannelEvent::Open { label } => labels.push(label),
+                ChannelEvent::Message { payload, .. } => messages.push(payload),
+            }
+        }
+        (labels, messages)
     }
 
     fn reliable(label: &str) -> Open {
@@ -557,6 +605,113 @@ mod tests {
         let mut pair = Pair::associated();
         pair.write(65_000, PayloadProtocolIdentifier::Dcep, &Message::Open(reliable("high")).to_bytes());
         assert!(matches!(pair.ours.poll_event(), Some(ChannelEvent::Open { label }) if label == "high"));
+    }
+
+    /// As of a client that opens its channels anew within one connection.
+    #[test]
+    fn a_closed_channel_is_forgotten_and_another_of_its_label_serves() {
+        let mut pair = Pair::associated();
+        for round in 0..2 * MAX_CHANNELS {
+            pair.client.open(pair.now, reliable("data"));
+            pair.settle();
+            assert_eq!(pair.client.send(pair.now, "data", "up".into(), true), SendOutcome::Queued, "{round}");
+            assert_eq!(pair.ours.send(pair.now, "data", "down".into(), true), SendOutcome::Queued, "{round}");
+            pair.settle();
+            assert_eq!(
+                labels_and_messages(&mut pair.ours),
+                (vec!["data".into()], vec!["up".into()]),
+                "{round}"
+            );
+            assert_eq!(labels_and_messages(&mut pair.client).1, ["down"], "{round}");
+            let stream = pair.client.channels[0].stream;
+            pair.close(stream);
+            assert_eq!(pair.ours.send(pair.now, "data", "x".into(), true), SendOutcome::NoChannel, "{round}");
+            assert_eq!((pair.ours.channels.len(), pair.ours.closing), (0, 0), "{round}");
+        }
+    }
+
+    #[test]
+    fn of_two_channels_of_a_label_the_newer_is_sent_on() {
+        let mut pair = Pair::associated();
+        pair.client.open(pair.now, reliable("data"));
+        pair.settle();
+        pair.client.channels.clear(); // lost, and not closed
+        pair.client.open(pair.now, reliable("data"));
+        pair.settle();
+        pair.ours.send(pair.now, "data", "down".into(), true);
+        pair.settle();
+        assert_eq!(labels_and_messages(&mut pair.client).1, ["down"]);
+    }
+
+    #[test]
+    fn a_number_that_is_opened_again_is_another_channel() {
+        let mut pair = Pair::associated();
+        pair.client.open(pair.now, reliable("one"));
+        pair.settle();
+        pair.client.channels[0].open = false;
+        pair.client.channels[0].push_dcep(&Message::Open(reliable("other")));
+        pair.settle();
+        assert!(pair.client.channels[0].open, "acknowledged");
+        assert_eq!(labels_and_messages(&mut pair.ours).0, ["one", "other"]);
+        assert_eq!(pair.ours.send(pair.now, "one", "x".into(), true), SendOutcome::NoChannel);
+        assert_eq!(pair.ours.send(pair.now, "other", "x".into(), true), SendOutcome::Queued);
+    }
+
+    #[test]
+    fn what_a_closed_channel_still_held_is_read_and_its_successor_stays() {
+        let mut pair = Pair::associated();
+        pair.client.open(pair.now, reliable("data"));
+        pair.settle();
+        let stream = pair.client.channels[0].stream;
+        pair.ours.hold(pair.now, true);
+        pair.write(stream, PayloadProtocolIdentifier::Binary, b"old");
+        pair.close(stream);
+        pair.client.open(pair.now, reliable("data"));
+        pair.settle();
+        assert_eq!(pair.client.channels[0].stream, stream, "the number is free again");
+        pair.write(stream, PayloadProtocolIdentifier::Binary, b"new");
+        pair.ours.hold(pair.now, false);
+        pair.settle();
+        assert_eq!(labels_and_messages(&mut pair.ours).1, ["old", "new"]);
+        pair.ours.send(pair.now, "data", "down".into(), true);
+        pair.settle();
+        assert_eq!(labels_and_messages(&mut pair.client).1, ["down"]);
+    }
+
+    /// CRC-32C, as SCTP packets have it.
+    fn checksum(packet: &[u8]) -> u32 {
+        !packet.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc: u32, _| {
+                crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+            })
+        })
+    }
+
+    #[test]
+    fn a_peer_that_never_confirms_that_streams_are_closed_loses_its_association() {
+        let mut pair = Pair::associated();
+        let association = &mut pair.client.association.as_mut().unwrap().1;
+        let mut stream = association.open_stream(0, PayloadProtocolIdentifier::Binary).unwrap();
+        stream.write_with_ppi(b"x", PayloadProtocolIdentifier::Binary).unwrap();
+        pair.client.drive(pair.now);
+        let first = pair.client.poll_transmit().unwrap();
+        let first_tsn = u32::from_be_bytes(*first[16..].first_chunk().unwrap());
+        for round in 0..=MAX_STREAMS as u32 {
+            assert!(pair.ours.association.is_some(), "{round} are not too many");
+            let tsn = first_tsn + round;
+            let mut packet = first[..8].to_vec(); // ports and tag
+            packet.extend([0; 4]);
+            packet.extend([0, 3, 0, 17]); // DATA, a whole message
+            packet.extend(tsn.to_be_bytes());
+            packet.extend([0, 0, 0, 0, 0, 0, 0, 53, b'x', 0, 0, 0]);
+            packet.extend([130, 0, 0, 22, 0, 13, 0, 18]); // RE-CONFIG, outgoing SSN reset
+            packet.extend([tsn, 0, tsn].map(u32::to_be_bytes).as_flattened());
+            packet.extend([0, 0, 0, 0]); // of stream 0
+            let sum = checksum(&packet);
+            packet[8..12].copy_from_slice(&sum.to_le_bytes());
+            pair.ours.handle_packet(pair.now, &packet);
+        }
+        assert!(pair.ours.association.is_none());
     }
 
     #[test]
