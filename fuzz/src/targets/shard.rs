@@ -537,7 +537,7 @@ impl Play {
         self.sent.insert((ssrc, number), datagram.clone());
         let mut plain = datagram;
         let client = self.clients.get_mut(&stream.peer).expect("a connected peer");
-        match client.ingress.open_rtp(&mut plain) {
+        match client.ingress.open_rtp(&mut plain, |_| true) {
             Ok(opened) => {
                 let range = header.payload_range(&plain[..opened.len]);
                 assert!(range.is_some(), "padding that leaves is well-formed");

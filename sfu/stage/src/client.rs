@@ -318,7 +318,7 @@ impl Participant {
         let ssrc = RtpHeader::parse(datagram).expect("a header").ssrc;
         let is_same_again =
             self.receivers.iter().any(|receiver| receiver.ssrc == ssrc && receiver.rtx_ssrc.is_none());
-        let opened = match ingress.open_rtp(datagram) {
+        let opened = match ingress.open_rtp(datagram, |_| true) {
             Ok(opened) => opened,
             Err(SrtpError::Replay) if is_same_again => return, // it has no retransmission stream
             Err(error) => panic!("{error}"),

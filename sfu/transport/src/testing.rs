@@ -273,7 +273,7 @@ mod tests {
         let plain = Plain { ssrc: 7, index: 1, header: &header, prefix: &[], payload: b"media", padding: 0 };
         let mut packet = [0; 64];
         let len = keys.unwrap().into_contexts().1.seal_rtp(&plain, &mut packet);
-        assert!(ingress.open_rtp(&mut packet[..len]).is_ok());
+        assert!(ingress.open_rtp(&mut packet[..len], |_| true).is_ok());
     }
 
     #[test]

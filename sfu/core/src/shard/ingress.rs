@@ -34,7 +34,10 @@ impl Shard {
             return Err(Drop::BatchFull);
         }
         let peer = &mut self.model.peers[index as usize];
-        let opened = peer.srtp_in.as_mut().ok_or(Drop::NoKeys)?.open_rtp(data).map_err(reason)?;
+        let streams = &peer.streams;
+        let is_used = |ssrc| streams.binary_search_by_key(&ssrc, |stream| stream.ssrc).is_ok();
+        let srtp = peer.srtp_in.as_mut().ok_or(Drop::NoKeys)?;
+        let opened = srtp.open_rtp(data, is_used).map_err(reason)?;
         peer.on_authentic(now, route);
         self.out.stats.rtp_in += 1;
 

@@ -7,6 +7,7 @@ use weir_core::{PEER_TIMEOUT, Route};
 use weir_stage::client::Heard;
 use weir_stage::stage::context;
 use weir_stage::{Shape, Stage, ms, secs};
+use weir_transport::srtp::MAX_SSRCS;
 use weir_units::command::Command;
 use weir_units::event::{Event, PeerLostReason};
 use weir_units::media::{DtlsRole, IceCredentials, RemoteTransport};
@@ -250,6 +251,24 @@ fn a_source_that_starts_over_goes_on_with_the_next_numbers() {
         assert!(least >= -34 && most <= 34, "{least} to {most} ms");
         assert!(playback.frames.last().unwrap().at > stage.now - ms(100));
     }
+}
+
+/// As in a day-long call somebody turns the camera off and on.
+#[test]
+fn a_source_that_has_had_more_ssrcs_than_are_remembered_is_still_seen() {
+    let mut stage = Stage::new(74);
+    let publisher = stage.join();
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscriber = stage.join();
+    let subscription = stage.subscribe(subscriber, publication);
+    for ssrc in 0..MAX_SSRCS as u32 + 20 {
+        stage.source(publication).restart(0, 0x7777_1000 + ssrc);
+        stage.run(ms(70));
+    }
+    stage.run(secs(1));
+    let playback = stage.playback(subscription);
+    assert!(playback.frames.last().unwrap().at > stage.now - ms(100));
+    assert_eq!(stage.dropped(Drop::TooManySsrcs), 0);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use super::keys::Session;
 use super::replay::ReplayWindow;
 
 /// SSRCs of one peer that are remembered: 20 tracks of three encodings with retransmission, three times over. Each
-/// costs about 150 bytes, only after a packet of it authenticated.
+/// costs about 150 bytes, only after a packet of it authenticated. A client has new ones whenever it publishes anew, so
+/// the oldest that is out of use gives way to one more. Its packets could be replayed then: the more are remembered,
+/// the older they would be.
 pub const MAX_SSRCS: usize = 384;
 
 /// One direction's keys, and per SSRC what has been seen.
@@ -15,8 +17,17 @@ pub struct SrtpIngress {
     rtp: Cipher,
     rtcp: Cipher,
     /// Sorted by SSRC.
-    streams: Vec<(u32, ReplayWindow)>,
-    rtcp_streams: Vec<(u32, ReplayWindow)>,
+    streams: Vec<Stream>,
+    rtcp_streams: Vec<Stream>,
+    /// Counts what makes an SSRC younger than others.
+    clock: u64,
+}
+
+struct Stream {
+    ssrc: u32,
+    window: ReplayWindow,
+    /// Its place in the order of ages.
+    heard: u64,
 }
 
 /// A packet that was opened in place.
@@ -37,7 +48,7 @@ pub enum SrtpError {
     Authentication,
     #[error("the packet was seen before, or is too old to tell")]
     Replay,
-    #[error("the peer uses more than {MAX_SSRCS} SSRCs")]
+    #[error("the peer uses more than {MAX_SSRCS} SSRCs at a time")]
     TooManySsrcs,
 }
 
@@ -48,32 +59,40 @@ impl SrtpIngress {
             rtcp: Cipher::new(session.profile, &session.rtcp),
             streams: Vec::new(),
             rtcp_streams: Vec::new(),
+            clock: 0,
         }
     }
 
-    /// Opens an SRTP packet in place. State for an SSRC is made only once a packet of it has authenticated.
-    pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<Opened, SrtpError> {
+    /// Opens an SRTP packet in place. State for an SSRC is made only once a packet of it has authenticated; which SSRCs
+    /// are in use is asked when there is no room for it.
+    pub fn open_rtp(
+        &mut self,
+        packet: &mut [u8],
+        is_used: impl Fn(u32) -> bool,
+    ) -> Result<Opened, SrtpError> {
         let header = RtpHeader::parse(packet).ok_or(SrtpError::TooShort)?;
         let header_len = usize::from(header.header_len);
         if packet.len() < header_len + self.rtp.tag_len() {
             return Err(SrtpError::TooShort);
         }
-        let at = self.streams.binary_search_by_key(&header.ssrc, |(ssrc, _)| *ssrc);
-        let newest = at.ok().and_then(|at| self.streams[at].1.newest());
+        let at = find(&self.streams, header.ssrc);
+        let newest = at.ok().and_then(|at| self.streams[at].window.newest());
         let index = estimate(newest, header.sequence_number);
         if let Ok(at) = at
-            && self.streams[at].1.is_replay(index)
+            && self.streams[at].window.is_replay(index)
         {
             return Err(SrtpError::Replay);
-        }
-        if at.is_err() && self.streams.len() == MAX_SSRCS {
-            return Err(SrtpError::TooManySsrcs);
         }
         let len = self
             .rtp
             .open_rtp(header.ssrc, index, packet, header_len)
             .map_err(|_| SrtpError::Authentication)?;
-        note(&mut self.streams, at, header.ssrc, index);
+        let at = match at {
+            Ok(at) => at,
+            // By their first packets, which costs the packets after them nothing.
+            Err(_) => add(&mut self.streams, header.ssrc, &mut self.clock, is_used)?,
+        };
+        self.streams[at].window.insert(index);
         Ok(Opened { index, len })
     }
 
@@ -81,27 +100,45 @@ impl SrtpIngress {
     pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let index = self.rtcp.rtcp_index(packet).ok_or(SrtpError::TooShort)?;
         let ssrc = u32::from_be_bytes(*packet[4..].first_chunk().ok_or(SrtpError::TooShort)?);
-        let at = self.rtcp_streams.binary_search_by_key(&ssrc, |(ssrc, _)| *ssrc);
+        let at = find(&self.rtcp_streams, ssrc);
         if let Ok(at) = at
-            && self.rtcp_streams[at].1.is_replay(u64::from(index))
+            && self.rtcp_streams[at].window.is_replay(u64::from(index))
         {
             return Err(SrtpError::Replay);
         }
-        if at.is_err() && self.rtcp_streams.len() == MAX_SSRCS {
-            return Err(SrtpError::TooManySsrcs);
-        }
         let len = self.rtcp.open_rtcp(ssrc, index, packet).map_err(|_| SrtpError::Authentication)?;
-        note(&mut self.rtcp_streams, at, ssrc, u64::from(index));
+        let at = match at {
+            Ok(at) => at,
+            Err(_) => add(&mut self.rtcp_streams, ssrc, &mut self.clock, |_| false)?,
+        };
+        // By their latest packets: who reports need not send media, and what is in use reports every few seconds.
+        self.clock += 1;
+        self.rtcp_streams[at].heard = self.clock;
+        self.rtcp_streams[at].window.insert(u64::from(index));
         Ok(len)
     }
 }
 
-fn note(streams: &mut Vec<(u32, ReplayWindow)>, at: Result<usize, usize>, ssrc: u32, index: u64) {
-    let at = at.unwrap_or_else(|at| {
-        streams.insert(at, (ssrc, ReplayWindow::default()));
-        at
-    });
-    streams[at].1.insert(index);
+fn find(streams: &[Stream], ssrc: u32) -> Result<usize, usize> {
+    streams.binary_search_by_key(&ssrc, |stream| stream.ssrc)
+}
+
+/// Adds an SSRC that is not there, in the place of the oldest that is not used if need be.
+fn add(
+    streams: &mut Vec<Stream>,
+    ssrc: u32,
+    clock: &mut u64,
+    is_used: impl Fn(u32) -> bool,
+) -> Result<usize, SrtpError> {
+    if streams.len() == MAX_SSRCS {
+        let unused = streams.iter().enumerate().filter(|(_, stream)| !is_used(stream.ssrc));
+        let (oldest, _) = unused.min_by_key(|(_, stream)| stream.heard).ok_or(SrtpError::TooManySsrcs)?;
+        streams.remove(oldest);
+    }
+    *clock += 1;
+    let at = streams.partition_point(|stream| stream.ssrc < ssrc);
+    streams.insert(at, Stream { ssrc, window: ReplayWindow::default(), heard: *clock });
+    Ok(at)
 }
 
 /// The extended sequence number nearest to the newest one
@@ -129,11 +166,16 @@ mod tests {
     }
 
     fn sealed(egress: &SrtpEgress, index: u64, padding: u8) -> Vec<u8> {
-        let mut header = [0x80, 96, 0, 0, 0, 0, 0, 9, 0, 0, 0, 7];
+        sealed_of(egress, 7, index, padding)
+    }
+
+    fn sealed_of(egress: &SrtpEgress, ssrc: u32, index: u64, padding: u8) -> Vec<u8> {
+        let mut header = [0x80, 96, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0];
+        header[8..].copy_from_slice(&ssrc.to_be_bytes());
         header[0] |= if padding > 0 { 0x20 } else { 0 };
         header[2..4].copy_from_slice(&(index as u16).to_be_bytes());
         let plain =
-            Plain { ssrc: 7, index, header: &header, prefix: b"pre", payload: b"fixed payload", padding };
+            Plain { ssrc, index, header: &header, prefix: b"pre", payload: b"fixed payload", padding };
         let mut out = [0; 200];
         let len = egress.seal_rtp(&plain, &mut out);
         out[..len].to_vec()
@@ -145,7 +187,7 @@ mod tests {
             let (egress, mut ingress) = pair(profile);
             for index in [65_533, 65_535, 65_534, 65_536, 65_538, 65_537] {
                 let mut packet = sealed(&egress, index, 0);
-                let opened = ingress.open_rtp(&mut packet).unwrap();
+                let opened = ingress.open_rtp(&mut packet, |_| true).unwrap();
                 assert_eq!(opened.index, index, "{profile:?}");
                 assert_eq!(&packet[12..opened.len], b"prefixed payload");
             }
@@ -157,7 +199,7 @@ mod tests {
         for profile in PROFILES {
             let (egress, mut ingress) = pair(profile);
             let mut packet = sealed(&egress, 1, 2);
-            let opened = ingress.open_rtp(&mut packet).unwrap();
+            let opened = ingress.open_rtp(&mut packet, |_| true).unwrap();
             assert_eq!(&packet[12..opened.len], b"prefixed payload\0\x02");
         }
     }
@@ -170,13 +212,13 @@ mod tests {
             for at in 0..original.len() {
                 let mut forged = original.clone();
                 forged[at] ^= 1;
-                assert!(ingress.open_rtp(&mut forged).is_err(), "{profile:?} byte {at}");
+                assert!(ingress.open_rtp(&mut forged, |_| true).is_err(), "{profile:?} byte {at}");
             }
             assert!(ingress.streams.is_empty());
-            assert!(ingress.open_rtp(&mut original.clone()).is_ok());
-            assert_eq!(ingress.open_rtp(&mut original.clone()), Err(SrtpError::Replay));
+            assert!(ingress.open_rtp(&mut original.clone(), |_| true).is_ok());
+            assert_eq!(ingress.open_rtp(&mut original.clone(), |_| true), Err(SrtpError::Replay));
             for len in 0..original.len() {
-                assert!(ingress.open_rtp(&mut original[..len].to_vec()).is_err());
+                assert!(ingress.open_rtp(&mut original[..len].to_vec(), |_| true).is_err());
             }
         }
     }
@@ -206,6 +248,42 @@ mod tests {
                 assert!(ingress.open_rtcp(&mut replay[..len].to_vec()).is_err());
             }
         }
+    }
+
+    /// A call of hours, in which somebody shares a screen again and again.
+    #[test]
+    fn the_oldest_ssrc_out_of_use_gives_way_to_a_new_one_and_no_other() {
+        let (egress, mut ingress) = pair(Profile::Aes128Gcm);
+        let is_used = |ssrc| ssrc < 2 || ssrc > MAX_SSRCS as u32;
+        for ssrc in 0..3 * MAX_SSRCS as u32 {
+            assert!(ingress.open_rtp(&mut sealed_of(&egress, ssrc, 1, 0), is_used).is_ok() || is_used(ssrc));
+            let refused = ingress.open_rtp(&mut sealed_of(&egress, 0, 1, 0), is_used);
+            assert_eq!(refused, Err(SrtpError::Replay), "what is in use is remembered");
+        }
+        assert_eq!(ingress.streams.len(), MAX_SSRCS);
+        let refused = ingress.open_rtp(&mut sealed_of(&egress, 5_000, 1, 0), |_| true);
+        assert_eq!(refused, Err(SrtpError::TooManySsrcs));
+    }
+
+    #[test]
+    fn who_reports_is_remembered_while_others_come_and_go() {
+        let (mut egress, mut ingress) = pair(Profile::Aes128Gcm);
+        let mut report = |ssrc: u32| {
+            let mut packet = [0; 64];
+            packet[..4].copy_from_slice(&[0x80, 201, 0, 1]);
+            packet[4..8].copy_from_slice(&ssrc.to_be_bytes());
+            let len = egress.seal_rtcp(&mut packet, 8);
+            packet[..len].to_vec()
+        };
+        let mut last = report(0);
+        ingress.open_rtcp(&mut last.clone()).unwrap();
+        for ssrc in 1..3 * MAX_SSRCS as u32 {
+            ingress.open_rtcp(&mut report(ssrc)).unwrap();
+            assert_eq!(ingress.open_rtcp(&mut last.clone()), Err(SrtpError::Replay));
+            last = report(0);
+            ingress.open_rtcp(&mut last.clone()).unwrap();
+        }
+        assert_eq!(ingress.rtcp_streams.len(), MAX_SSRCS);
     }
 
     /// [RFC 7714 §16.1.1](https://www.rfc-editor.org/rfc/rfc7714#section-16.1.1), which gives session keys.
