@@ -179,7 +179,7 @@ impl Negotiator {
 
     /// Takes the client's offer. What it no longer sends or receives loses its m-line.
     pub fn handle_offer(&mut self, sdp: &str) -> Result<Offer, SdpError> {
-        let (session, remote, sections) = read(sdp, &self.sections)?;
+        let (remote, sections) = read(sdp, &self.sections)?;
         self.check(&sections)?;
         let ice_restarted = self.remote.as_ref().is_some_and(|known| known.ice != remote.ice);
         for (index, remote) in sections.into_iter().enumerate() {
@@ -190,7 +190,6 @@ impl Negotiator {
         }
         self.remote = Some(remote);
         self.offered = true;
-        drop(session);
         let media = self.sections.iter().filter_map(|section| {
             let Kind::Media(kind) = section.kind else { return None };
             let remote = section.remote.as_ref().filter(|remote| !remote.rejected)?;
@@ -393,7 +392,7 @@ impl Negotiator {
         if !self.offered {
             return Err(SdpError::UnexpectedAnswer);
         }
-        let (_, remote, sections) = read(sdp, &self.sections)?;
+        let (remote, sections) = read(sdp, &self.sections)?;
         self.check(&sections)?;
         if sections.len() > self.sections.len() {
             return Err(SdpError::TooManyMedia);
@@ -517,7 +516,7 @@ fn can_carry(remote: &RemoteSection, egress: &Egress) -> bool {
 }
 
 /// `known` is what the m-lines were so far.
-fn read(sdp: &str, known: &[Section]) -> Result<(SessionDescription, Remote, Vec<RemoteSection>), SdpError> {
+fn read(sdp: &str, known: &[Section]) -> Result<(Remote, Vec<RemoteSection>), SdpError> {
     if sdp.len() > MAX_SDP_BYTES {
         return Err(SdpError::TooLarge);
     }
@@ -536,7 +535,7 @@ fn read(sdp: &str, known: &[Section]) -> Result<(SessionDescription, Remote, Vec
         }
         sections.push(section);
     }
-    Ok((session, remote, sections))
+    Ok((remote, sections))
 }
 
 impl Section {

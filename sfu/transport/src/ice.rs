@@ -44,8 +44,6 @@ struct Validated {
 /// What a valid check brought.
 pub(crate) struct Checked {
     pub response: Vec<u8>,
-    /// The first check from there.
-    pub is_new: bool,
     /// Media goes here from now on.
     pub selected: Option<Route>,
 }
@@ -101,12 +99,11 @@ impl IceLite {
         response.truncate(len);
 
         self.last_heard = Some(now);
-        let is_new = !self.is_validated(route);
         let nominated = message.use_candidate();
         let selected = self.wins(now, route, message.prio().unwrap_or(0), nominated).then_some(route);
         self.selected = selected.or(self.selected);
         self.note(now, route, message.prio().unwrap_or(0), nominated);
-        Some(Checked { response, is_new, selected })
+        Some(Checked { response, selected })
     }
 
     fn note(&mut self, now: Instant, route: Route, priority: u32, nominated: bool) {

@@ -206,7 +206,7 @@ impl Client {
         while let Some(output) = self.transport.poll_output() {
             match output {
                 Output::Transmit { bytes, .. } => self.packets.push_back(bytes),
-                Output::RouteValidated(_) | Output::RouteSelected(_) => {}
+                Output::RouteSelected(_) => {}
                 Output::Connected(keys) => {
                     self.srtp = Some(keys.into_contexts());
                     self.transport.associate(now);

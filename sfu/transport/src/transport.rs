@@ -26,8 +26,6 @@ pub enum Output {
         route: Route,
         bytes: Vec<u8>,
     },
-    /// A check with valid integrity came from this address for the first time.
-    RouteValidated(Route),
     /// Media goes here from now on.
     RouteSelected(Route),
     /// The handshake is done and the peer's certificate is the one announced.
@@ -128,9 +126,6 @@ impl Transport {
     fn handle_stun(&mut self, now: Instant, route: Route, packet: &[u8]) -> bool {
         let Some(checked) = self.ice.handle(now, route, packet) else { return false };
         self.outputs.push_back(Output::Transmit { route, bytes: checked.response });
-        if checked.is_new {
-            self.outputs.push_back(Output::RouteValidated(route));
-        }
         if let Some(route) = checked.selected {
             self.outputs.push_back(Output::RouteSelected(route));
             self.start_dtls(now);

@@ -20,7 +20,6 @@ impl Shard {
             let peer = &mut self.model.peers[index as usize];
             match output {
                 Output::Transmit { route, bytes } => self.out.push_control(route, &bytes),
-                Output::RouteValidated(_) => {} // every valid check is noted where it arrives
                 Output::RouteSelected(route) => peer.choose_route(now, route),
                 Output::Connected(keys) => {
                     let (ingress, egress) = keys.into_contexts();

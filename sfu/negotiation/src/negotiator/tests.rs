@@ -140,7 +140,7 @@ fn its_own_description_reads_back() {
     negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
     negotiator.handle_offer(CAPTURES[0].1).unwrap();
     let sdp = negotiator.create_answer().unwrap().sdp;
-    let (_, remote, sections) = read(&sdp, &[]).unwrap();
+    let (remote, sections) = read(&sdp, &[]).unwrap();
     assert_eq!(remote.fingerprint, [0xab; 32]);
     let sending: Vec<_> =
         sections.iter().filter(|section| section.direction.sends && section.kind != Kind::Data).collect();

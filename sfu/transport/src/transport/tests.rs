@@ -151,7 +151,6 @@ impl Path {
             match output {
                 Output::Transmit { route, bytes } if route == self.from => self.put(To::Client, bytes),
                 Output::Transmit { .. } => {} // to where the client was
-                Output::RouteValidated(_) => {}
                 Output::RouteSelected(route) => self.selected = Some(route),
                 Output::Connected(_) => self.connected = true,
                 Output::DtlsFailed => self.failed = true,
