@@ -48,8 +48,10 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response
     let method = request.method().clone();
     let mut response = match (&method, endpoint) {
         (&Method::OPTIONS, _) => StatusCode::NO_CONTENT.into_response(),
+        (&Method::GET, Some(Endpoint::Health)) => "OK".into_response(),
+        // Back online, web clients ask whether their base URL answers, under whichever prefix it is.
+        (&Method::HEAD, Some(Endpoint::Health) | None) => "OK".into_response(),
         (_, None) => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
-        (&Method::GET | &Method::HEAD, Some(Endpoint::Health)) => "OK".into_response(),
         (&Method::GET, Some(Endpoint::Join { v1 })) => join(server, request, v1).await,
         (&Method::GET, Some(Endpoint::Validate { v1 })) => match validate(server, request, v1).await {
             Ok(()) => "success".into_response(),

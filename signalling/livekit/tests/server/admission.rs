@@ -205,6 +205,11 @@ async fn prefixes_and_double_slashes_are_tolerated() {
         let answer = server.get(&format!("{path}?access_token={token}")).await;
         assert_eq!(answer.status, 200, "{path}");
     }
+    // Web clients whose browser is online again come back at once only if this says that their base URL is there.
+    let answer = server.ask("HEAD", "/livekit/sfu", &[("Origin", "https://call.example")]).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["access-control-allow-origin"], "https://call.example");
+    assert_eq!(server.get("/livekit/sfu").await.status, 404, "it is no endpoint");
 }
 
 #[tokio::test(start_paused = true)]
