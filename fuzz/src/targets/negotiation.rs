@@ -88,7 +88,7 @@ fn offered(negotiator: &mut Negotiator, sdp: &str, wishes: u8) {
 /// We offer, and the client answers.
 fn answered(negotiator: &mut Negotiator, sdp: &str, wishes: u8) {
     let Ok(offer) = negotiator.create_offer(wishes & 0x20 != 0) else {
-        negotiator.abandon_offer();
+        negotiator.abandon_round();
         return;
     };
     assert!(negotiator.create_offer(false).is_err(), "one offer at a time");

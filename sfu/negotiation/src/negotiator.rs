@@ -147,6 +147,8 @@ pub struct Negotiator {
     version: u64,
     sections: Vec<Section>,
     waiting: Vec<Egress>,
+    /// M-lines, by their place, that our last description was the first to show as inactive. Free, if the peer saw it.
+    released: Vec<usize>,
     remote: Option<Remote>,
     /// Never changes once agreed: the DTLS association outlives every renegotiation.
     role: Option<DtlsRole>,
@@ -163,6 +165,7 @@ impl Negotiator {
             version: 0,
             sections: Vec::new(),
             waiting: Vec::new(),
+            released: Vec::new(),
             remote: None,
             role: None,
             offered: false,
@@ -296,9 +299,16 @@ impl Negotiator {
         (audios, videos.min(room - audios))
     }
 
-    /// Our offer is void: the client lost its signalling and may never have seen it. The next says it all again.
-    pub fn abandon_offer(&mut self) {
+    /// The client lost its signalling, and may never have seen what we last described. An offer of ours is void, and what
+    /// was inactive for the first time is so once more: the next description says it all again.
+    pub fn abandon_round(&mut self) {
         self.offered = false;
+        for index in self.released.drain(..) {
+            let usage = &mut self.sections[index].usage;
+            if matches!(usage, Use::Idle) {
+                *usage = Use::Freed;
+            }
+        }
     }
 
     /// Whether another round would change anything: something waits, or an m-line is to be freed.
@@ -350,11 +360,13 @@ impl Negotiator {
         refused
     }
 
-    /// After a round in which they were inactive, freed m-lines may be taken.
+    /// The description just made shows freed m-lines as inactive: the next may have them carry something.
     fn release(&mut self) {
-        for section in &mut self.sections {
+        self.released.clear();
+        for (index, section) in self.sections.iter_mut().enumerate() {
             if matches!(section.usage, Use::Freed) {
                 section.usage = Use::Idle;
+                self.released.push(index);
             }
         }
     }
@@ -379,7 +391,9 @@ impl Negotiator {
         }
         self.version += 1;
         self.offered = true;
-        Ok(describe::offer(&self.session(), &self.sections))
+        let sdp = describe::offer(&self.session(), &self.sections);
+        self.release();
+        Ok(sdp)
     }
 
     fn push_section(&mut self, kind: Kind, usage: Use) {
@@ -400,8 +414,8 @@ impl Negotiator {
         self.offered = false;
         self.role.get_or_insert(remote.role_of_offerer());
         self.remote = Some(remote);
+        self.released.clear(); // the client has seen them inactive
         let mut refused = Vec::new();
-        self.release();
         for (section, remote) in self.sections.iter_mut().zip(sections) {
             let carries = remote.direction.receives && !remote.rejected;
             section.remote = Some(remote);

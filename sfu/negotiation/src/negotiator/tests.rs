@@ -62,6 +62,13 @@ fn egress(subscription: u64, kind: MediaKind, codecs: &[Codec]) -> Egress {
     }
 }
 
+/// What a client answers that takes everything.
+fn answer_to(sdp: &str) -> String {
+    let mut client = negotiator();
+    client.handle_offer(sdp).unwrap();
+    client.create_answer().unwrap().sdp
+}
+
 /// The attributes of each m-line of a description.
 fn sections(sdp: &str) -> Vec<&str> {
     sdp.split("m=").skip(1).collect()
@@ -378,11 +385,6 @@ fn offers_data_and_tracks_and_takes_the_answer() {
 
 #[test]
 fn a_freed_m_line_of_our_offers_is_reused_after_an_inactive_round() {
-    let answer_to = |sdp: &str| {
-        let mut client = negotiator();
-        client.handle_offer(sdp).unwrap();
-        client.create_answer().unwrap().sdp
-    };
     let mut server = negotiator();
     server.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
     let sdp = server.create_offer(true).unwrap();
@@ -397,6 +399,57 @@ fn a_freed_m_line_of_our_offers_is_reused_after_an_inactive_round() {
     assert!(sections(&sdp)[1].contains("VP9/90000"), "the codec of the new track, not of the old: {sdp}");
     let outcome = server.handle_answer(&answer_to(&sdp)).unwrap();
     assert_eq!(outcome.egress[0].1.formats[0].codec, Codec::Vp9);
+}
+
+#[test]
+fn an_m_line_freed_while_our_offer_is_out_is_inactive_in_the_next() {
+    let mut server = negotiator();
+    server.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+    let sdp = server.create_offer(true).unwrap();
+    server.remove_egress(SubscriptionId(1));
+    server.handle_answer(&answer_to(&sdp)).unwrap();
+    assert!(server.wants_round());
+    server.add_egress(egress(2, MediaKind::Video, &[Codec::Vp8]));
+    let sdp = server.create_offer(true).unwrap();
+    assert!(sections(&sdp)[1].contains("a=inactive"), "{sdp}");
+}
+
+#[test]
+fn an_m_line_that_a_lost_offer_freed_is_inactive_in_the_next() {
+    let mut server = negotiator();
+    server.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+    let sdp = server.create_offer(true).unwrap();
+    server.handle_answer(&answer_to(&sdp)).unwrap();
+    server.remove_egress(SubscriptionId(1));
+    server.create_offer(true).unwrap();
+    server.abandon_round();
+    server.add_egress(egress(2, MediaKind::Video, &[Codec::Vp8]));
+    let sdp = server.create_offer(true).unwrap();
+    assert!(sections(&sdp)[1].contains("a=inactive"), "{sdp}");
+    server.handle_answer(&answer_to(&sdp)).unwrap();
+    server.abandon_round();
+    server.add_egress(egress(3, MediaKind::Video, &[Codec::Vp8]));
+    let sdp = server.create_offer(true).unwrap();
+    assert!(sections(&sdp)[1].contains("a=sendonly"), "what was answered was seen: {sdp}");
+}
+
+#[test]
+fn an_m_line_that_a_lost_answer_freed_is_inactive_in_the_next() {
+    let offer = offer(&[line("video", 0, "recvonly", "")]);
+    let mut negotiator = negotiator();
+    negotiator.add_egress(egress(1, MediaKind::Video, &[Codec::Vp8]));
+    negotiator.handle_offer(&offer).unwrap();
+    negotiator.create_answer().unwrap();
+    negotiator.remove_egress(SubscriptionId(1));
+    negotiator.handle_offer(&offer).unwrap();
+    negotiator.create_answer().unwrap();
+    negotiator.abandon_round();
+    negotiator.add_egress(egress(2, MediaKind::Video, &[Codec::Vp8]));
+    let carried = [(); 2].map(|()| {
+        negotiator.handle_offer(&offer).unwrap();
+        negotiator.create_answer().unwrap().outcome.egress.len()
+    });
+    assert_eq!(carried, [0, 1]);
 }
 
 #[test]

@@ -280,12 +280,13 @@ impl Room {
         if participant.subscriber.is_some() {
             let ice = ice_credentials(self.media.ufrag_prefix, &mut self.rng);
             if let Some(subscriber) = &mut self.participants[&id].subscriber {
-                subscriber.negotiator.abandon_offer();
+                subscriber.negotiator.abandon_round();
                 subscriber.negotiator.restart_ice(ice);
                 subscriber.round.begun = None;
             }
             self.begin_round(now, id);
         } else {
+            participant.publisher.negotiator.abandon_round();
             participant.publisher.round.begun = None;
             self.schedule_round(now, id);
         }

@@ -31,6 +31,8 @@ pub struct Client {
     /// Which track (sid) comes on which m-line that it receives on.
     pub tracks: BTreeMap<String, String>,
     pub negotiates: bool,
+    /// What it is sent is lost on the way, until it comes back.
+    pub is_deaf: bool,
     /// Whether it offers the m-lines that it is asked for.
     pub adds_lines: bool,
     lines: Vec<Line>,
@@ -71,6 +73,7 @@ impl Client {
             offered_ufrag: None,
             tracks: BTreeMap::new(),
             negotiates,
+            is_deaf: false,
             adds_lines: true,
             lines: if single { sdp::usual_lines() } else { vec![Line::data(0)] },
             offer_id: 0,
@@ -160,6 +163,7 @@ impl Client {
         self.connection = connection;
         self.heard.clear();
         self.closed = false;
+        self.is_deaf = false;
         self.reactions.clear();
     }
 
@@ -172,6 +176,9 @@ impl Client {
     }
 
     pub fn hear(&mut self, message: Response) {
+        if self.is_deaf {
+            return;
+        }
         assert!(!self.closed, "{} hears on a closed connection: {message:?}", self.claims.sub);
         assert!(self.dismissal().is_none(), "after a leave nothing more comes: {message:?}");
         match &message {

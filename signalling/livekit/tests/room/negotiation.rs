@@ -124,6 +124,24 @@ fn one_offer_is_out_at_a_time_and_changes_wait_for_its_answer() {
     assert_eq!(world.clients["bob"].receives(), ["a", "b"]);
 }
 
+/// Browsers tell of a new track only where the m-line was inactive in between.
+#[test]
+fn an_m_line_left_while_an_offer_is_out_is_inactive_before_it_carries_another_track() {
+    let mut world = World::new();
+    world.join_as(Joining::new("bob").dual()).unwrap();
+    world.join("alice");
+    world.clients.get_mut("bob").unwrap().negotiates = false;
+    world.publish("alice", camera("a"));
+    world.advance(SECOND);
+    world.unpublish("alice", "a");
+    let answer = world.clients.get_mut("bob").unwrap().late_answer();
+    world.says("bob", Request::Answer(answer));
+    world.clients.get_mut("bob").unwrap().negotiates = true;
+    world.publish("alice", camera("b"));
+    world.advance(SECOND);
+    assert_eq!(world.clients["bob"].receives(), ["b"]);
+}
+
 #[test]
 fn an_answer_to_an_offer_of_before_is_ignored() {
     let mut world = World::new();

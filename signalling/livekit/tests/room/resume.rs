@@ -45,6 +45,36 @@ fn a_round_that_the_cut_interrupted_is_not_held_against_the_client() {
 }
 
 #[test]
+fn an_m_line_whose_end_the_client_never_saw_is_inactive_before_it_carries_another_track() {
+    for dual in [false, true] {
+        let mut world = World::new();
+        world.join("alice");
+        let bob = Joining::new("bob");
+        world.join_as(if dual { bob.dual() } else { bob }).unwrap();
+        for name in ["a", "b", "c"] {
+            world.publish("alice", camera(name)); // all three m-lines of the join are taken
+        }
+        world.advance(SECOND);
+        world.clients.get_mut("bob").unwrap().is_deaf = true;
+        world.unpublish("alice", "a");
+        world.advance(SECOND);
+        if !dual {
+            let offer = world.clients.get_mut("bob").unwrap().next_offer();
+            world.says("bob", Request::Offer(offer));
+        }
+        world.cut("bob");
+        world.publish("alice", camera("d"));
+        world.resume("bob");
+        if !dual {
+            let offer = world.clients.get_mut("bob").unwrap().restart_offer();
+            world.says("bob", Request::Offer(offer));
+        }
+        world.advance(SECOND);
+        assert_eq!(world.clients["bob"].receives(), ["b", "c", "d"], "dual: {dual}");
+    }
+}
+
+#[test]
 fn everything_is_said_in_the_order_that_clients_expect() {
     let mut world = World::new();
     world.join("alice");
