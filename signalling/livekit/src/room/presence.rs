@@ -5,7 +5,7 @@ use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message as Response;
 use weir_units::event::{LineQuality, Shortage};
-use weir_units::ids::PeerId;
+use weir_units::ids::{PeerId, PublicationId};
 
 use super::participant::{Participant, ParticipantId};
 use super::{Now, Output, Room, encode};
@@ -153,6 +153,16 @@ impl Room {
         for (id, heard, speakers) in news {
             self.participants[&id].heard = heard;
             self.send(id, Response::SpeakersChanged(proto::SpeakersChanged { speakers }));
+        }
+    }
+
+    /// Who speaks on a track that ends stops now: the plane names it no more, but says nothing if nobody else speaks. Clients
+    /// ignore what they hear of somebody who left, so it comes before that is told.
+    pub(super) fn end_speech(&mut self, publication: PublicationId) {
+        let before = self.speakers.len();
+        self.speakers.retain(|(speaking, _)| *speaking != publication);
+        if self.speakers.len() < before {
+            self.tell_who_speaks();
         }
     }
 

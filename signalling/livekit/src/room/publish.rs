@@ -381,6 +381,7 @@ impl Room {
             self.participants[&other].preferences.remove(sid);
             self.participants[&other].denied.remove(sid);
         }
+        self.end_speech(track.publication);
         self.announce_queued(track.owner, &track.cid);
     }
 

@@ -156,6 +156,39 @@ fn speakers_are_told_in_eighths_and_once_when_they_stop() {
 }
 
 #[test]
+fn whoever_unpublishes_or_leaves_while_speaking_alone_is_silent_before_it_is_gone() {
+    for leaves in [false, true] {
+        let mut world = World::new();
+        world.join("alice");
+        world.publish("alice", microphone("mic"));
+        world.join("bob");
+        world.advance(SECOND);
+        let publication = world.publication("alice", "mic");
+        let speakers = vec![(publication, 0.5)];
+        world.event(Event::Speakers { conference: ConferenceId(1), speakers });
+        let alice = world.clients["alice"].sid();
+        match leaves {
+            true => world.says("alice", Request::Leave(proto::LeaveRequest::default())),
+            false => world.unpublish("alice", "mic"),
+        }
+        let bob = &world.clients["bob"];
+        let told = bob.heard.iter().position(|message| match message {
+            Response::SpeakersChanged(changed) => changed.speakers.iter().any(|speaker| !speaker.active),
+            _ => false,
+        });
+        let gone = bob.heard.iter().position(|message| match message {
+            Response::Update(update) => update.participants.iter().any(|person| {
+                person.sid == alice && person.state() == proto::participant_info::State::Disconnected
+            }),
+            _ => false,
+        });
+        assert!(told.is_some(), "leaves: {leaves}");
+        assert_eq!(gone.is_some(), leaves);
+        assert!(gone.is_none_or(|gone| told < Some(gone)), "clients ignore it of somebody who is gone");
+    }
+}
+
+#[test]
 fn a_bad_line_is_told_as_poor_and_never_as_lost() {
     let mut world = World::new();
     world.join("alice");
