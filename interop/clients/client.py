@@ -77,13 +77,15 @@ class Client:
         await self.room.connect(url, token, rtc.RoomOptions(auto_subscribe=True, dynacast=True))
         return {"sid": self.room.local_participant.sid, "ms": (time.time() - start) * 1000}
 
-    async def publish(self, source="camera", codec="vp8", simulcast=True, width=640, height=360):
+    async def publish(self, source="camera", codec="vp8", simulcast=True, width=640, height=360, waits=False):
         options = rtc.TrackPublishOptions()
         if source == "microphone":
             audio = rtc.AudioSource(RATE, 1)
             track = rtc.LocalAudioTrack.create_audio_track("mic", audio)
             options.source = rtc.TrackSource.SOURCE_MICROPHONE
             publication = await self.room.local_participant.publish_track(track, options)
+            if waits:
+                await asyncio.wait_for(publication.wait_for_subscription(), 10)
             self.keep(self.speak(audio))
         else:
             video = rtc.VideoSource(width, height)

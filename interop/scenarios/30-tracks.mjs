@@ -32,6 +32,15 @@ export default [
       ]);
     },
   },
+  {
+    name: 'who waits for a subscriber before it sends anything hears of one',
+    async run({ clients, room }) {
+      const alice = await clients.join('python', 'alice', room);
+      const bob = await clients.join('chromium', 'bob', room);
+      await alice.do('publish', { source: 'microphone', waits: true });
+      await bob.plays('alice', 'audio');
+    },
+  },
   ...['chromium', 'rtc'].map((publisher) => ({
     name: `mute and unmute by ${publisher} are told, and media follows`,
     async run({ clients, room }) {

@@ -36,7 +36,7 @@ impl Room {
                     tracing::debug!(track = %sid, "first packet");
                 }
             }
-            Event::SubscriptionStarted { subscription } => self.subscription_started(now, subscription),
+            Event::SubscriptionStarted { subscription } => self.note_first_packet(now, subscription),
             Event::StreamState { subscription, paused } => self.stream_state(now, subscription, paused),
             Event::LayersWanted { publication, layers } => {
                 if let Some(track) =
@@ -77,6 +77,7 @@ impl Room {
         if is_subscriber == primary {
             self.become_active(now, id);
         }
+        self.tell_subscribed(id);
     }
 
     fn channel_open(&mut self, peer: PeerId, label: String) {
@@ -91,21 +92,10 @@ impl Room {
         self.send_waiting_data(id);
     }
 
-    /// The publisher learns, once, that somebody gets its track.
-    fn subscription_started(&mut self, now: Now, subscription: SubscriptionId) {
-        let Some((subscriber, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
-        self.note_first_packet(now, subscriber, &sid);
-        let hidden = self.participants.get(&subscriber).is_none_or(|participant| participant.is_hidden());
-        let Some(track) = self.tracks.get_mut(&sid) else { return };
-        if !hidden && !std::mem::replace(&mut track.subscribed_told, true) {
-            let owner = track.owner;
-            self.send(owner, Response::TrackSubscribed(proto::TrackSubscribed { track_sid: sid }));
-        }
-    }
-
     /// How long it took from when all was there: the subscriber connected and asking, the publisher sending.
-    fn note_first_packet(&mut self, now: Now, subscriber: ParticipantId, sid: &str) {
-        let (Some(participant), Some(track)) = (self.participants.get(&subscriber), self.tracks.get(sid))
+    fn note_first_packet(&mut self, now: Now, subscription: SubscriptionId) {
+        let Some((subscriber, sid)) = self.by_subscription.get(&subscription) else { return };
+        let (Some(participant), Some(track)) = (self.participants.get(subscriber), self.tracks.get(sid))
         else {
             return;
         };

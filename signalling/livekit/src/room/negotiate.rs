@@ -261,6 +261,7 @@ impl Room {
         for owner in owners {
             self.tell_known_quality(id, owner);
         }
+        self.tell_subscribed(id);
         // What lost its m-line waits for another.
         let displaced: Vec<_> = self.participants[&id]
             .subscriptions

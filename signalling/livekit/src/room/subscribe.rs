@@ -98,6 +98,26 @@ impl Room {
         self.schedule_round(now, id);
     }
 
+    /// Publishers learn, once, that somebody is there for their track: it has an m-line and is connected. Some send nothing
+    /// before that, so it must not wait for a packet.
+    pub(super) fn tell_subscribed(&mut self, id: ParticipantId) {
+        let subscriber = &self.participants[&id];
+        if subscriber.is_hidden() || subscriber.downstream().connected_at.is_none() {
+            return;
+        }
+        let mut news = Vec::new();
+        for (sid, _) in subscriber.subscriptions.iter().filter(|(_, entry)| entry.live) {
+            if let Some(track) = self.tracks.get_mut(sid)
+                && !std::mem::replace(&mut track.subscribed_told, true)
+            {
+                news.push((track.owner, proto::TrackSubscribed { track_sid: sid.clone() }));
+            }
+        }
+        for (owner, subscribed) in news {
+            self.send(owner, Response::TrackSubscribed(subscribed));
+        }
+    }
+
     /// The client asks for tracks, or no longer wants them. Clients name the same tracks twice over.
     pub(super) fn update_subscription(
         &mut self,

@@ -5,7 +5,6 @@ use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use weir_livekit::room::{Limits, RoomConfig};
-use weir_units::event::Event;
 use weir_units::media::Codec;
 
 use crate::harness::{Joining, SECOND, World};
@@ -219,20 +218,31 @@ fn what_a_publisher_says_of_its_track_later_is_passed_on() {
 }
 
 #[test]
-fn the_publisher_learns_once_that_somebody_gets_its_track() {
-    let mut world = World::new();
-    world.join("alice");
-    world.join("bob");
-    world.join("carol");
-    let sid = world.publish("alice", camera("cam"));
-    world.advance(SECOND);
-    for identity in ["bob", "carol"] {
-        let subscription = world.forwarded(identity)[0].0;
-        world.event(Event::SubscriptionStarted { subscription });
+fn the_publisher_learns_once_and_before_it_sends_anything_that_somebody_is_there_for_its_track() {
+    for dual in [false, true] {
+        let mut world = World::new();
+        world.join("alice");
+        let told = |world: &World| {
+            world.clients["alice"].all(|message| match message {
+                Response::TrackSubscribed(subscribed) => Some(subscribed.track_sid.clone()),
+                _ => None,
+            })
+        };
+        let before = world.publish("alice", proto::AddTrackRequest { muted: true, ..microphone("mic") });
+        for identity in ["bob", "carol"] {
+            let joining = Joining::new(identity).unconnected();
+            world.join_as(if dual { joining.dual() } else { joining }).unwrap();
+        }
+        world.advance(SECOND);
+        assert_eq!(world.clients["bob"].receives(), ["mic"]);
+        assert_eq!(told(&world), [""; 0], "nobody is connected");
+        for identity in ["bob", "carol"] {
+            world.connect(identity);
+        }
+        assert_eq!(told(&world), [before.as_str()], "dual: {dual}");
+        let after = world.publish("alice", camera("cam"));
+        assert_eq!(told(&world).len(), 1, "nobody has an m-line for it");
+        world.advance(SECOND);
+        assert_eq!(told(&world), [before, after], "dual: {dual}");
     }
-    let told = world.clients["alice"].all(|message| match message {
-        Response::TrackSubscribed(subscribed) => Some(subscribed.track_sid.clone()),
-        _ => None,
-    });
-    assert_eq!(told, [sid]);
 }
