@@ -19,7 +19,7 @@ use super::{Now, Output, Room, start_over};
 use crate::ids::{ConnectionId, ice_credentials, shortened, sid};
 use crate::join::{JoinError, JoinParameters};
 use crate::supervision::{Bearer, LeaveReason, ParticipantEvent};
-use crate::token::{self, Claims};
+use crate::token::{self, Claims, Keys};
 
 /// Media must be connected this long after the join, else the participant is let go.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,6 +27,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// A refreshed token is good for at least this long, in seconds.
 const REFRESHED_VALIDITY: u64 = 600;
+/// The longest refreshed token, in bytes, if it can be helped. Browsers show theirs in a URL, of which 65,534 bytes are read,
+/// beside an offer of perhaps 10 KB.
+const MAX_REFRESHED_BYTES: usize = 32 * 1024;
 /// A client that is cut off for longer than this has lost its media as well, and starts over.
 const LEAVERS_REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// Leavers remembered, whatever the coming and going.
@@ -231,7 +234,7 @@ impl Room {
             iat: Some(participant.bearer.issued_ms as f64 / 1000.0), // whoever voids the first voids this one
             ..participant.claims.clone()
         };
-        if let Some(token) = token::sign(&self.config.keys, &claims) {
+        if let Some(token) = sign_to_come_back(&self.config.keys, claims) {
             self.send(id, Response::RefreshToken(token));
         }
     }
@@ -488,6 +491,21 @@ impl Room {
             Some(Scenario::SwitchCandidateProtocol(_) | Scenario::SubscriberBandwidth(_)) | None => {}
         }
     }
+}
+
+/// Leaves out what would make a token too long to come back with. Carrying on reads neither; who starts over has less to
+/// show, but is let in.
+fn sign_to_come_back(keys: &Keys, mut claims: Claims) -> Option<String> {
+    let mut token = token::sign(keys, &claims)?;
+    if token.len() > MAX_REFRESHED_BYTES {
+        claims.metadata.clear();
+        token = token::sign(keys, &claims)?;
+    }
+    if token.len() > MAX_REFRESHED_BYTES {
+        claims.attributes.clear();
+        token = token::sign(keys, &claims)?;
+    }
+    Some(token)
 }
 
 pub(super) fn leave(reason: DisconnectReason, action: Action) -> proto::LeaveRequest {

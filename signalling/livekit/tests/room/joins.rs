@@ -236,6 +236,30 @@ fn a_refreshed_token_outlives_the_first() {
 }
 
 #[test]
+fn a_refreshed_token_is_short_enough_to_come_back_with() {
+    let refreshed = |metadata: usize, attribute: usize| {
+        let mut world = World::new();
+        let mut joining = Joining::new("alice");
+        joining.claims.metadata = "m".repeat(metadata);
+        joining.claims.attributes = [("a".to_owned(), "a".repeat(attribute))].into();
+        world.join_as(joining).unwrap();
+        let token = world.clients["alice"].last(|message| match message {
+            Response::RefreshToken(token) => Some(token.clone()),
+            _ => None,
+        });
+        let token = token.unwrap();
+        assert!(token.len() <= 32 * 1024, "{} bytes", token.len());
+        let keys = Keys::new([("key".to_owned(), "a secret of thirty-two characters".to_owned())]);
+        let claims = token::verify(&keys, &token, world.now.unix_ms as u64 / 1000).unwrap();
+        assert_eq!((claims.identity(), claims.video.room.as_str()), ("alice", "room"));
+        (claims.metadata.len(), claims.attributes.values().map(String::len).sum::<usize>())
+    };
+    assert_eq!(refreshed(10_000, 10_000), (10_000, 10_000));
+    assert_eq!(refreshed(500_000, 10_000), (0, 10_000));
+    assert_eq!(refreshed(10_000, 60_000), (0, 0));
+}
+
+#[test]
 fn an_empty_room_ends_after_its_time_out_and_one_that_was_left_sooner() {
     let world = World::new();
     assert!(!world.room.is_over(world.now.at + 299 * SECOND));
