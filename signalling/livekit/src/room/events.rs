@@ -56,7 +56,7 @@ impl Room {
                 }
             }
         }
-        self.flush();
+        self.flush(now);
     }
 
     fn peer_connected(&mut self, now: Now, peer: PeerId) {

@@ -126,6 +126,10 @@ pub struct Room {
     said: data::RecentlySaid,
     /// Who speaks, as the plane last said.
     speakers: Vec<(PublicationId, f32)>,
+    /// Participants and publishers, of those who are not hidden.
+    counts: (u32, u32),
+    /// When everybody is next told of the room.
+    room_told_at: Option<Instant>,
     /// Since when nobody is here, and whether somebody ever was.
     empty_since: Option<Instant>,
     was_entered: bool,
@@ -175,6 +179,8 @@ impl Room {
             remembered: VecDeque::new(),
             said: Default::default(),
             speakers: Vec::new(),
+            counts: (0, 0),
+            room_told_at: None,
             empty_since: Some(now.at),
             was_entered: false,
             out: VecDeque::new(),
@@ -243,14 +249,14 @@ impl Room {
                 );
             }
         }
-        self.flush();
+        self.flush(now);
     }
 
     /// When [`Self::handle_timeout`] is next wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let participants = self.participants.values().filter_map(Participant::next_deadline);
         let tracks = self.tracks.values().filter_map(Track::layers_due);
-        participants.chain(tracks).chain(self.ends_at()).min()
+        participants.chain(tracks).chain(self.room_told_at).chain(self.ends_at()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
@@ -258,7 +264,8 @@ impl Room {
             self.handle_participant_timeout(now, id);
         }
         self.tell_layers_due(now);
-        self.flush();
+        self.tell_room_due(now);
+        self.flush(now);
     }
 
     /// Ends every session: the focus is going down.
@@ -276,7 +283,7 @@ impl Room {
         for id in self.participants.keys().copied().collect::<Vec<_>>() {
             self.dismiss(now, id, reason, proto::leave_request::Action::Disconnect);
         }
-        self.flush();
+        self.flush(now);
     }
 
     /// Who is here under this identity.
@@ -290,7 +297,7 @@ impl Room {
         let Some(&id) = self.by_identity.get(identity) else { return false };
         self.counters.evicted += 1;
         self.dismiss(now, id, reason.to_protocol(), proto::leave_request::Action::Disconnect);
-        self.flush();
+        self.flush(now);
         true
     }
 
@@ -351,8 +358,9 @@ impl Room {
     }
 
     /// What is left to say at the end of every input.
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Now) {
         self.flush_presence();
+        self.note_counts(now);
     }
 }
 

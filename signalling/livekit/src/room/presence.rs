@@ -1,5 +1,7 @@
 //! Who is here, who speaks, whose line is good: what everybody is told of everybody.
 
+use std::time::Duration;
+
 use indexmap::IndexMap;
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
@@ -11,6 +13,8 @@ use super::participant::{Participant, ParticipantId};
 use super::{Now, Output, Room, encode};
 use crate::supervision::ParticipantEvent;
 
+/// How long changes of the room's counts wait for more of them. Everybody is told of each, and nobody is in a hurry.
+const COUNTS_DELAY: Duration = Duration::from_secs(5);
 /// Levels are told in eighths: a flicker is no news.
 const LEVEL_STEPS: f32 = 8.0;
 
@@ -58,6 +62,37 @@ impl Room {
         }
         for (id, info) in private {
             self.send(id, Response::Update(proto::ParticipantUpdate { participants: vec![info] }));
+        }
+    }
+
+    pub(super) fn room_info(&self) -> proto::Room {
+        let (num_participants, num_publishers) = self.counts();
+        proto::Room { num_participants, num_publishers, ..self.info.clone() }
+    }
+
+    fn counts(&self) -> (u32, u32) {
+        let visible = self.participants.values().filter(|participant| !participant.is_hidden());
+        visible.fold((0, 0), |(count, publishers), participant| {
+            (count + 1, publishers + u32::from(!participant.tracks.is_empty()))
+        })
+    }
+
+    /// If they changed, everybody is told a while later; what changes until then is told with it.
+    pub(super) fn note_counts(&mut self, now: Now) {
+        let counts = self.counts();
+        if std::mem::replace(&mut self.counts, counts) != counts {
+            self.room_told_at.get_or_insert(now.at + COUNTS_DELAY);
+        }
+    }
+
+    /// Tells everybody of the room, if that is due.
+    pub(super) fn tell_room_due(&mut self, now: Now) {
+        if self.room_told_at.take_if(|at| *at <= now.at).is_none() {
+            return;
+        }
+        let message = encode(Response::RoomUpdate(proto::RoomUpdate { room: Some(self.room_info()) }));
+        for connection in self.participants.values().filter_map(|participant| participant.connection) {
+            self.out.push_back(Output::Send { connection, message: message.clone() });
         }
     }
 

@@ -53,7 +53,7 @@ impl Room {
         if let Some(resume) = &parameters.resume {
             let sid = resume.participant_sid.clone();
             self.resume(now, connection, claims, &sid);
-            self.flush();
+            self.flush(now);
             return Ok(());
         }
         let limits = &self.config.limits;
@@ -139,7 +139,7 @@ impl Room {
         } else if self.is_subscriber_primary(id) {
             self.begin_round(now, id);
         }
-        self.flush();
+        self.flush(now);
         Ok(())
     }
 
@@ -204,14 +204,6 @@ impl Room {
             ..Default::default()
         };
         self.send(id, Response::Join(response));
-    }
-
-    pub(super) fn room_info(&self) -> proto::Room {
-        let visible = self.participants.values().filter(|participant| !participant.is_hidden());
-        let (count, publishers) = visible.fold((0, 0), |(count, publishers), participant| {
-            (count + 1, publishers + u32::from(!participant.tracks.is_empty()))
-        });
-        proto::Room { num_participants: count, num_publishers: publishers, ..self.info.clone() }
     }
 
     /// A token like the first, good for a while longer.
@@ -358,7 +350,7 @@ impl Room {
         } else {
             self.remove(now, id, DisconnectReason::SignalClose);
         }
-        self.flush();
+        self.flush(now);
     }
 
     pub(super) fn handle_leave(&mut self, now: Now, id: ParticipantId) {

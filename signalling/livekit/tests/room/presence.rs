@@ -25,6 +25,35 @@ fn a_newcomer_is_told_at_once() {
 }
 
 #[test]
+fn how_many_are_here_and_publish_is_told_once_five_seconds_after_it_changed() {
+    let told = |world: &World, identity: &str| {
+        world.clients[identity].all(|message| match message {
+            Response::RoomUpdate(update) => {
+                update.room.as_ref().map(|room| (room.num_participants, room.num_publishers))
+            }
+            _ => None,
+        })
+    };
+    let mut world = World::new();
+    world.join("alice");
+    world.advance(10 * SECOND);
+    let before = told(&world, "alice");
+    for identity in ["bob", "carol"] {
+        world.join(identity);
+    }
+    world.join_as(Joining::new("eve").grant(|grant| grant.hidden = true)).unwrap();
+    world.publish("bob", microphone("mic"));
+    world.advance(4 * SECOND);
+    assert_eq!(told(&world, "alice"), before);
+    world.says("carol", Request::Leave(proto::LeaveRequest::default()));
+    world.advance(20 * SECOND);
+    for identity in ["bob", "eve"] {
+        assert_eq!(told(&world, identity), [(2, 1)], "{identity}");
+    }
+    assert_eq!(told(&world, "alice")[before.len()..], [(2, 1)]);
+}
+
+#[test]
 fn what_others_need_to_know_of_a_client_is_passed_on() {
     let mut world = World::new();
     world.join("bob");
