@@ -1,6 +1,6 @@
 //! One participant, and its peer connections.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,8 +61,8 @@ pub(crate) struct Participant {
     pub subscriptions: IndexMap<String, Subscription>,
     /// By track sid; may precede the track. Bounded where it grows.
     pub preferences: HashMap<String, TrackPreference>,
-    /// Tracks (sids) that their publishers do not let it have, as it was told.
-    pub denied: HashSet<String>,
+    /// Whether their publishers let it have these tracks (by sid), as it was told. Of others it believes that they do.
+    pub allowed: BTreeMap<String, bool>,
     /// Who may subscribe to this participant's tracks.
     pub permission: proto::SubscriptionPermission,
     pub data: DataState,

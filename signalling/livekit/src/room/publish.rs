@@ -379,7 +379,7 @@ impl Room {
         for other in self.participants.keys().copied().collect::<Vec<_>>() {
             self.end_subscription(now, other, sid);
             self.participants[&other].preferences.remove(sid);
-            self.participants[&other].denied.remove(sid);
+            self.participants[&other].allowed.remove(sid);
         }
         self.end_speech(track.publication);
         self.announce_queued(track.owner, &track.cid);

@@ -96,7 +96,7 @@ impl Room {
             tracks: Vec::new(),
             subscriptions: Default::default(),
             preferences: Default::default(),
-            denied: Default::default(),
+            allowed: Default::default(),
             permission: proto::SubscriptionPermission { all_participants: true, ..Default::default() },
             data: Default::default(),
             data_tracks: Default::default(),
@@ -305,6 +305,7 @@ impl Room {
     fn tell_again(&mut self, now: Now, id: ParticipantId) {
         self.repeat_layers(now, id);
         self.repeat_stream_states(id);
+        self.repeat_permissions(id);
         self.tell_known_qualities(id);
         for level in self.participants[&id].heard.values_mut() {
             *level = f32::NAN; // unlike any level, so it is told

@@ -126,7 +126,15 @@ impl Room {
         request: &proto::UpdateSubscription,
     ) {
         let listed = request.participant_tracks.iter().flat_map(|tracks| &tracks.track_sids);
-        for sid in request.track_sids.iter().chain(listed) {
+        let named = request.track_sids.iter().chain(listed);
+        if request.subscribe {
+            // Who asks believes that it may, until it is told otherwise.
+            let allowed = &mut self.participants[&id].allowed;
+            for sid in named.clone() {
+                allowed.remove(sid);
+            }
+        }
+        for sid in named {
             match self.participants[&id].preference(sid) {
                 Some(preference) => preference.subscribed = Some(request.subscribe),
                 None => self.counters.refused_requests += 1,
@@ -165,17 +173,29 @@ impl Room {
 
     /// Tells a participant whether the publisher lets it have a track, if it believes otherwise.
     fn tell_permission(&mut self, id: ParticipantId, sid: &str, allowed: bool) {
+        let believed = self.participants[&id].allowed.insert(sid.to_owned(), allowed);
+        if believed.unwrap_or(true) != allowed {
+            self.send_permission(id, sid, allowed);
+        }
+    }
+
+    /// For a client that may have missed what it was told.
+    pub(super) fn repeat_permissions(&mut self, id: ParticipantId) {
+        for (sid, allowed) in self.participants[&id].allowed.clone() {
+            self.send_permission(id, &sid, allowed);
+        }
+    }
+
+    fn send_permission(&mut self, id: ParticipantId, sid: &str, allowed: bool) {
         let Some(owner) = self.tracks.get(sid).and_then(|track| self.participants.get(&track.owner)) else {
             return;
         };
-        let participant_sid = owner.sid.clone();
-        let denied = &mut self.participants[&id].denied;
-        let news = if allowed { denied.remove(sid) } else { denied.insert(sid.to_owned()) };
-        if news {
-            let update =
-                proto::SubscriptionPermissionUpdate { participant_sid, track_sid: sid.to_owned(), allowed };
-            self.send(id, Response::SubscriptionPermissionUpdate(update));
-        }
+        let update = proto::SubscriptionPermissionUpdate {
+            participant_sid: owner.sid.clone(),
+            track_sid: sid.to_owned(),
+            allowed,
+        };
+        self.send(id, Response::SubscriptionPermissionUpdate(update));
     }
 
     /// The client has none of the track's codecs: it is told so by the track's name, and not asked again.

@@ -147,6 +147,42 @@ fn a_publisher_says_who_may_have_its_tracks() {
 }
 
 #[test]
+fn a_denied_subscription_is_told_again_to_whoever_asks_again_or_comes_back() {
+    let mut world = World::new();
+    world.join("alice");
+    let sid = world.publish("alice", camera("cam"));
+    world.join("bob");
+    let told = |world: &World| {
+        world.clients["bob"].all(|message| match message {
+            Response::SubscriptionPermissionUpdate(update) => Some(update.allowed),
+            _ => None,
+        })
+    };
+    let permit = |all_participants| {
+        let permission = proto::SubscriptionPermission { all_participants, ..Default::default() };
+        Request::SubscriptionPermission(permission)
+    };
+    world.says("alice", permit(false));
+    assert_eq!(told(&world), [false]);
+    let tracks = proto::ParticipantTracks { track_sids: vec![sid.clone()], ..Default::default() };
+    for (subscribe, expected) in [(false, 1), (true, 2)] {
+        let request = proto::UpdateSubscription {
+            track_sids: vec![sid.clone()],
+            subscribe,
+            participant_tracks: vec![tracks.clone()], // clients say it twice over
+        };
+        world.says("bob", Request::Subscription(request));
+        assert_eq!(told(&world).len(), expected, "subscribe: {subscribe}");
+    }
+    for all in [true, false] {
+        world.cut("bob");
+        world.says("alice", permit(all));
+        world.resume("bob");
+        assert_eq!(told(&world), [all]);
+    }
+}
+
+#[test]
 fn who_comes_later_is_told_what_it_may_not_have() {
     let mut world = World::new();
     world.join("alice");
