@@ -14,7 +14,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use prost::Message;
 use weir_livekit::ids::{ConnectionId, IdSource};
-use weir_livekit::join::{JoinParameters, Resume};
+use weir_livekit::join::JoinParameters;
 use weir_livekit::room::{Limits, LocalMedia, Now, Output, Room, RoomConfig};
 use weir_livekit::supervision::ParticipantEvent;
 use weir_livekit::token::{Claims, Keys, VideoGrant};
@@ -173,7 +173,7 @@ impl Play {
             },
             ..Claims::default()
         };
-        let resume = resumes.then(|| Resume { participant_sid: self.named(input.u8()), reason: 0 });
+        let resume = resumes.then(|| self.named(input.u8()));
         let single = flags & 0x10 == 0;
         let add_tracks = if flags & 0x80 == 0 {
             vec![]

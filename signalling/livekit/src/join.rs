@@ -31,15 +31,8 @@ pub struct JoinParameters {
     pub attributes: HashMap<String, String>,
     pub add_tracks: Vec<proto::AddTrackRequest>,
     pub offer: Option<proto::SessionDescription>,
-    /// To carry on a session instead of starting one.
-    pub resume: Option<Resume>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resume {
-    /// Empty when the client does not say.
-    pub participant_sid: String,
-    pub reason: i32,
+    /// To carry on the session of this participant (sid) instead of starting one. Empty when the client does not say whose.
+    pub resume: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,10 +105,7 @@ impl JoinParameters {
             attributes: request.participant_attributes,
             add_tracks: request.add_track_requests,
             offer: request.publisher_offer,
-            resume: request.reconnect.then_some(Resume {
-                participant_sid: request.participant_sid,
-                reason: request.reconnect_reason,
-            }),
+            resume: request.reconnect.then_some(request.participant_sid),
         })
     }
 
@@ -162,8 +152,7 @@ impl JoinParameters {
             adaptive_stream: flag("adaptive_stream", false),
             auto_subscribe_data: flag("auto_subscribe_data_track", false),
             attributes,
-            resume: flag("reconnect", false)
-                .then(|| Resume { participant_sid: text("sid"), reason: number("reconnect_reason") }),
+            resume: flag("reconnect", false).then(|| text("sid")),
             ..Self::default()
         })
     }
@@ -254,7 +243,7 @@ mod tests {
                 assert_eq!(joined.client.protocol, 17);
                 assert!(joined.single_peer_connection && joined.adaptive_stream && !joined.auto_subscribe);
                 assert_eq!(joined.offer.unwrap().id, 1);
-                assert_eq!(joined.resume.unwrap().participant_sid, "PA_x");
+                assert_eq!(joined.resume.unwrap(), "PA_x");
             }
         }
     }
@@ -302,7 +291,7 @@ mod tests {
         assert_eq!(joined.client.sdk(), proto::client_info::Sdk::Js);
         assert_eq!(joined.client.capabilities.len(), 1);
         assert!(!joined.auto_subscribe && joined.adaptive_stream);
-        assert_eq!(joined.resume, Some(Resume { participant_sid: "PA_1".to_owned(), reason: 2 }));
+        assert_eq!(joined.resume.unwrap(), "PA_1");
         assert_eq!(joined.attributes["a"], "b");
         assert!(JoinParameters::from_v0(&query(&[("attributes", "e30x")])).is_err());
     }

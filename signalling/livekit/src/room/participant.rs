@@ -135,8 +135,6 @@ pub(crate) struct Subscription {
     pub live: bool,
     /// Since when it could be sent, as far as the subscriber goes; absent before it is live.
     pub asked_at: Option<Instant>,
-    /// The client does not take the codec.
-    pub refused: bool,
     /// The allocation paused it for want of bandwidth, or resumed it; absent until it did.
     pub paused: Option<bool>,
 }

@@ -50,9 +50,8 @@ impl Room {
         claims: Claims,
         parameters: JoinParameters,
     ) -> Result<(), JoinError> {
-        if let Some(resume) = &parameters.resume {
-            let sid = resume.participant_sid.clone();
-            self.resume(now, connection, claims, &sid);
+        if let Some(sid) = &parameters.resume {
+            self.resume(now, connection, claims, sid);
             self.flush(now);
             return Ok(());
         }
@@ -272,17 +271,14 @@ impl Room {
         self.tell_again(now, id);
         // With two peer connections ours is the offer that restarts ICE; with one the client's.
         let participant = &mut self.participants[&id];
-        if participant.subscriber.is_some() {
-            let ice = ice_credentials(self.media.ufrag_prefix, &mut self.rng);
-            if let Some(subscriber) = &mut self.participants[&id].subscriber {
-                subscriber.negotiator.abandon_round();
-                subscriber.negotiator.restart_ice(ice);
-                subscriber.round.begun = None;
-            }
+        let is_dual = participant.subscriber.is_some();
+        let connection = participant.downstream_mut();
+        connection.negotiator.abandon_round();
+        connection.round.begun = None;
+        if is_dual {
+            connection.negotiator.restart_ice(ice_credentials(self.media.ufrag_prefix, &mut self.rng));
             self.begin_round(now, id);
         } else {
-            participant.publisher.negotiator.abandon_round();
-            participant.publisher.round.begun = None;
             self.schedule_round(now, id);
         }
         if cut.is_some() {

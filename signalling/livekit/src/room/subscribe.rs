@@ -74,14 +74,7 @@ impl Room {
         participant.downstream_mut().negotiator.add_egress(egress);
         participant.subscriptions.insert(
             sid.to_owned(),
-            Subscription {
-                id: subscription,
-                publication,
-                live: false,
-                asked_at: None,
-                refused: false,
-                paused: None,
-            },
+            Subscription { id: subscription, publication, live: false, asked_at: None, paused: None },
         );
         self.by_subscription.insert(subscription, (id, sid.to_owned()));
         self.schedule_round(now, id);
@@ -201,9 +194,6 @@ impl Room {
     /// The client has none of the track's codecs: it is told so by the track's name, and not asked again.
     pub(super) fn refuse_subscription(&mut self, subscription: SubscriptionId) {
         let Some((id, sid)) = self.by_subscription.get(&subscription).cloned() else { return };
-        if let Some(entry) = self.participants[&id].subscriptions.get_mut(&sid) {
-            entry.refused = true;
-        }
         tracing::info!(participant = %self.participants[&id].sid, track = %sid, "the client takes none of the track's codecs");
         let response = proto::SubscriptionResponse {
             track_sid: sid,

@@ -13,7 +13,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use prost::Message;
 use weir_livekit::ids::{ConnectionId, IdSource};
-use weir_livekit::join::{JoinParameters, Resume};
+use weir_livekit::join::JoinParameters;
 use weir_livekit::room::{JoinError, LocalMedia, Now, Output, Room, RoomConfig};
 use weir_livekit::supervision::ParticipantEvent;
 use weir_livekit::token::{Claims, Keys, VideoGrant};
@@ -227,8 +227,8 @@ impl World {
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
         let client = self.clients.get_mut(identity).unwrap();
-        let resume = Resume { participant_sid: client.sid(), reason: 1 };
-        let parameters = JoinParameters { resume: Some(resume), offer: None, ..client.parameters.clone() };
+        let parameters =
+            JoinParameters { resume: Some(client.sid()), offer: None, ..client.parameters.clone() };
         client.reconnect(connection);
         self.room.join(self.now, connection, client.claims.clone(), parameters).unwrap();
         self.settle();
