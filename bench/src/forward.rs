@@ -434,8 +434,9 @@ impl Ours {
 fn turn(wire: &mut Wire, call: &mut Call) {
     let (shard, now) = (&mut call.shard, call.now);
     wire.receive(shard, now, &mut NoConnections, |shard, route, datagram| {
-        if shard.handle_datagram(now, route, datagram) != Disposition::Handled {
-            shard.count_unknown();
+        match shard.handle_datagram(now, route, datagram) {
+            Disposition::Handled | Disposition::Validated => {}
+            Disposition::Elsewhere(_) | Disposition::Unknown => shard.count_unknown(),
         }
     });
     if shard.poll_timeout().is_some_and(|at| at <= now) {

@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub route_chosen: Option<Instant>,
     /// Its addresses in the routing table; the one last checked comes last.
     pub routes: Vec<Route>,
+    /// What it brought of new ones is paid for by then.
+    pub new_routes_until: Option<Instant>,
     pub srtp_in: Option<Box<SrtpIngress>>,
     pub srtp_out: Option<SrtpEgress>,
     /// The m-lines the peer sends on, to bind SSRCs that were not announced.

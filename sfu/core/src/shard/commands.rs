@@ -76,6 +76,7 @@ impl Shard {
             route: None,
             route_chosen: None,
             routes: Vec::new(),
+            new_routes_until: None,
             srtp_in: None,
             srtp_out: None,
             lines: Vec::new(),

@@ -1,9 +1,9 @@
 //! What a peer's transport has to say: packets of its own, keys, data channel messages.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use weir_transport::{Output, SendOutcome};
+use weir_transport::{Output, Route, SendOutcome};
 use weir_units::event::{Event, PeerLostReason};
 
 use super::Shard;
@@ -11,6 +11,11 @@ use crate::stats::Drop;
 
 /// Addresses one peer can have in the routing table: candidates pairs that browsers keep alive, old paths included.
 const MAX_ROUTES_PER_PEER: usize = 16;
+/// Addresses that one peer can bring in a row, and after how long each may be followed by another: every shard takes note
+/// of them, and room for that is bounded. A client with two interfaces of both families brings one for each of ours, again
+/// at each ICE restart; its checks from more go unanswered meanwhile.
+const MAX_NEW_ROUTES: u32 = 64;
+const NEW_ROUTE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Takes everything the transport has to say. Call it after whatever may have changed its state.
@@ -45,13 +50,22 @@ impl Shard {
         self.arm_transport(now, index);
     }
 
+    /// Whether the peer may have this address: one of its own, or a new one that does not come too soon.
+    pub(super) fn may_learn(&self, now: Instant, index: u32, route: Route) -> bool {
+        let spent_until = self.model.peers[index as usize].new_routes_until;
+        self.routes.get(&route) == Some(&index)
+            || spent_until.is_none_or(|until| until < now + NEW_ROUTE_INTERVAL * MAX_NEW_ROUTES)
+    }
+
     /// An authenticated check came from this address: packets from it are this peer's from now on, even if it was
     /// somebody else's, or forgotten for others.
-    pub(super) fn learn_route(&mut self, index: u32, route: weir_transport::Route) {
+    pub(super) fn learn_route(&mut self, now: Instant, index: u32, route: Route) {
+        let peer = &mut self.model.peers[index as usize];
         if self.routes.insert(route, index) != Some(index) {
             self.out.routes.push_back(route);
+            let spent_until = peer.new_routes_until.map_or(now, |until| until.max(now));
+            peer.new_routes_until = Some(spent_until + NEW_ROUTE_INTERVAL);
         }
-        let peer = &mut self.model.peers[index as usize];
         peer.routes.retain(|known| *known != route);
         peer.routes.push(route);
         if peer.routes.len() > MAX_ROUTES_PER_PEER {

@@ -14,6 +14,8 @@ use crate::stats::Drop;
 pub enum Disposition {
     /// Taken, or counted and dropped.
     Handled,
+    /// A check with valid integrity: packets from this address belong to this shard.
+    Validated,
     /// A check for a peer of another shard, by its user fragment.
     Elsewhere(u8),
     /// From an address that no peer of this shard has validated: another shard may know it. Counted here only if the
@@ -51,13 +53,15 @@ impl Shard {
             return Disposition::Handled;
         };
         if let Some(&peer) = self.ufrags.get(ufrag) {
-            if self.model.peers[peer as usize].transport.handle_packet(now, route, data) {
-                self.learn_route(peer, route);
+            let taken = self.may_learn(now, peer, route)
+                && self.model.peers[peer as usize].transport.handle_packet(now, route, data);
+            if taken {
+                self.learn_route(now, peer, route);
             } else {
                 self.out.stats.drop(Drop::Stun);
             }
             self.drain_transport(now, peer);
-            return Disposition::Handled;
+            return if taken { Disposition::Validated } else { Disposition::Handled };
         }
         let owner = (0..MAX_SHARDS).find(|shard| ufrag.starts_with(ufrag_prefix(*shard)));
         match owner {

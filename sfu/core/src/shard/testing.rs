@@ -23,7 +23,7 @@ impl Shard {
     /// As if a check had nominated `route`, and a handshake over it had agreed on `keys`.
     pub fn connect(&mut self, now: Instant, peer: PeerId, route: Route, keys: SrtpKeys) {
         let Some(&index) = self.model.peer_ids.get(&peer) else { return };
-        self.learn_route(index, route);
+        self.learn_route(now, index, route);
         let entry = &mut self.model.peers[index as usize];
         let (ingress, egress) = keys.into_contexts();
         (entry.srtp_in, entry.srtp_out, entry.route) = (Some(Box::new(ingress)), Some(egress), Some(route));

@@ -218,6 +218,35 @@ fn a_client_with_hundreds_of_addresses_keeps_the_one_it_uses() {
     stage.run(ms(100));
 }
 
+/// Every shard takes note of each address: a client with very many made others' be forgotten.
+#[test]
+fn a_client_brings_no_more_new_addresses_than_its_shard_allows() {
+    let (mut stage, publisher, _, subscription) = call(93);
+    let bring = |stage: &mut Stage, hosts: std::ops::Range<u16>| {
+        let mut taken = 0;
+        for host in hosts {
+            let mut check = stage.clients[publisher].client.check_with(host.into(), false);
+            match stage.deliver(address(host), &mut check) {
+                Disposition::Validated => taken += 1,
+                disposition => assert_eq!(disposition, Disposition::Handled),
+            }
+        }
+        stage.flush();
+        taken
+    };
+    stage.run(secs(10));
+    let refused = stage.dropped(Drop::Stun);
+    assert_eq!(bring(&mut stage, 0..1_000), 64);
+    assert_eq!(stage.dropped(Drop::Stun), refused + 936);
+    stage.run(secs(10));
+    assert_eq!(bring(&mut stage, 1_000..2_000), 10, "and more as time passes");
+    // Its own are never too many.
+    let mut check = stage.clients[publisher].client.check(true);
+    assert_eq!(stage.deliver(stage.clients[publisher].route, &mut check), Disposition::Validated);
+    stage.run(secs(5));
+    stage.playback(subscription).assert_seamless();
+}
+
 #[test]
 fn an_address_taken_over_by_another_client_comes_back_with_the_next_check() {
     let (mut stage, publisher, _, subscription) = call(87);

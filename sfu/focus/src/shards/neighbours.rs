@@ -1,9 +1,10 @@
 //! Rings between threads: datagrams that arrived at the wrong one, and hints about whose an address is.
 
-use std::collections::{HashMap, VecDeque};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lru::LruCache;
 use rtrb::{Consumer, Producer, RingBuffer};
 use weir_core::Route;
 use weir_core::egress::MAX_DATAGRAM;
@@ -11,9 +12,9 @@ use weir_udp::Waker;
 
 /// Datagrams in one ring: 3 MiB, and more than one batch of receiving brings.
 const DATAGRAMS: usize = 2_048;
-/// Hints in one ring: newly validated addresses that the other thread has not noted.
+/// Hints in one ring: validated addresses that the other thread has not noted.
 const HINTS: usize = 4_096;
-/// Addresses remembered as another thread's; the oldest is forgotten first.
+/// Addresses remembered as another thread's; the one that was neither told nor used for longest is forgotten first.
 const MAX_KNOWN: usize = 262_144;
 
 /// A datagram on its way to another thread.
@@ -38,6 +39,15 @@ struct Outgoing {
     pending: bool,
 }
 
+impl Outgoing {
+    /// Hints that an address is ours.
+    fn tell(&mut self, route: Route) {
+        self.pending = true;
+        // A full ring loses a hint; whoever misses it hands over the next check, and is told again.
+        let _ = self.hints.push(route);
+    }
+}
+
 struct Incoming {
     shard: u8,
     datagrams: Consumer<HandedOver>,
@@ -49,8 +59,8 @@ pub struct Neighbours {
     outgoing: Vec<Option<Outgoing>>,
     incoming: Vec<Incoming>,
     asleep: Arc<AtomicBool>,
-    owners: HashMap<Route, u8>,
-    order: VecDeque<Route>,
+    /// Hashed with a seed that peers, who choose the addresses, cannot know.
+    owners: LruCache<Route, u8, RandomState>,
 }
 
 /// A ring from each to each.
@@ -62,8 +72,7 @@ pub fn connect(wakers: &[Waker]) -> Vec<Neighbours> {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             asleep: Arc::clone(asleep),
-            owners: HashMap::new(),
-            order: VecDeque::new(),
+            owners: LruCache::unbounded_with_hasher(RandomState::new()),
         })
         .collect();
     for from in 0..wakers.len() {
@@ -89,7 +98,7 @@ pub fn connect(wakers: &[Waker]) -> Vec<Neighbours> {
 
 impl Neighbours {
     /// Whose address this is, as far as others have told.
-    pub fn owner(&self, route: Route) -> Option<u8> {
+    pub fn owner(&mut self, route: Route) -> Option<u8> {
         self.owners.get(&route).copied()
     }
 
@@ -109,9 +118,7 @@ impl Neighbours {
     /// Tells all others that an address is ours.
     pub fn announce(&mut self, route: Route) {
         for outgoing in self.outgoing.iter_mut().flatten() {
-            outgoing.pending = true;
-            // A full ring loses a hint; the address is told again when it is next validated.
-            let _ = outgoing.hints.push(route);
+            outgoing.tell(route);
         }
     }
 
@@ -124,25 +131,27 @@ impl Neighbours {
         }
     }
 
-    /// Takes up to `limit` datagrams.
-    pub fn receive(&mut self, limit: usize, mut take: impl FnMut(HandedOver)) -> usize {
+    /// Takes up to `limit` datagrams. `take` says whether one was a check that shows its address to be ours: whoever
+    /// handed it over is told so again, lest a hint that was lost or forgotten be missed for good.
+    pub fn receive(&mut self, limit: usize, mut take: impl FnMut(HandedOver) -> bool) -> usize {
         let mut taken = 0;
         for incoming in &mut self.incoming {
             while let Ok(route) = incoming.hints.pop() {
-                if self.owners.insert(route, incoming.shard).is_none() {
-                    self.order.push_back(route);
-                    if self.order.len() > MAX_KNOWN
-                        && let Some(oldest) = self.order.pop_front()
-                    {
-                        self.owners.remove(&oldest);
-                    }
+                self.owners.put(route, incoming.shard);
+                if self.owners.len() > MAX_KNOWN {
+                    self.owners.pop_lru();
                 }
             }
             while taken < limit
                 && let Ok(datagram) = incoming.datagrams.pop()
             {
                 taken += 1;
-                take(datagram);
+                let route = datagram.route;
+                if take(datagram)
+                    && let Some(outgoing) = &mut self.outgoing[usize::from(incoming.shard)]
+                {
+                    outgoing.tell(route);
+                }
             }
         }
         taken
@@ -162,6 +171,7 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
     use weir_udp::Poller;
 
     fn route(port: u16) -> Route {
@@ -181,7 +191,10 @@ mod tests {
         assert!(first.hand_over(1, route(1), b"hello"));
         assert!(!second.fall_asleep());
         let mut got = Vec::new();
-        second.receive(8, |mut datagram| got.push((datagram.route, datagram.bytes().to_vec())));
+        second.receive(8, |mut datagram| {
+            got.push((datagram.route, datagram.bytes().to_vec()));
+            false
+        });
         assert_eq!(got, [(route(1), b"hello".to_vec())]);
         assert!(second.fall_asleep());
     }
@@ -200,8 +213,51 @@ mod tests {
     fn an_announced_address_is_known_to_the_other() {
         let (mut first, mut second) = two();
         first.announce(route(5));
-        second.receive(8, |_| {});
+        second.receive(8, |_| false);
         assert_eq!(second.owner(route(5)), Some(0));
         assert_eq!(second.owner(route(6)), None);
+    }
+
+    /// Packets of a client whose hint was lost were dropped for as long as it stayed.
+    #[test]
+    fn a_lost_hint_is_told_again_to_whoever_hands_over_a_check() {
+        let (mut first, mut second) = two();
+        for port in 0..HINTS as u16 + 10 {
+            first.announce(route(port));
+        }
+        let lost = route(HINTS as u16 + 5);
+        second.receive(8, |_| false);
+        assert_eq!(second.owner(lost), None);
+        second.hand_over(0, lost, b"a packet of no meaning");
+        first.receive(8, |_| false);
+        second.receive(8, |_| false);
+        assert_eq!(second.owner(lost), None, "only a check shows whose it is");
+        second.hand_over(0, lost, b"a check");
+        first.receive(8, |_| true);
+        assert!(!second.fall_asleep());
+        second.receive(8, |_| false);
+        assert_eq!(second.owner(lost), Some(0));
+    }
+
+    /// Somebody with very many addresses made all others' be forgotten.
+    #[test]
+    fn addresses_in_use_outlast_any_number_of_others() {
+        let (mut first, mut second) = two();
+        let many = |number| Route::Udp { socket: 0, remote: (Ipv4Addr::from_bits(number), 9).into() };
+        let (told_again, used, unused) = (route(1), route(2), route(3));
+        for route in [told_again, used, unused] {
+            first.announce(route);
+        }
+        for number in 0..MAX_KNOWN as u32 {
+            first.announce(many(number));
+            if number % 1_024 == 0 {
+                first.announce(told_again);
+                second.receive(8, |_| false);
+                assert_eq!(second.owner(used), Some(0));
+            }
+        }
+        second.receive(8, |_| false);
+        assert_eq!(second.owners.len(), MAX_KNOWN);
+        assert_eq!([told_again, used, unused].map(|route| second.owner(route)), [Some(0), Some(0), None]);
     }
 }

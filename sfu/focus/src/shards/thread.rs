@@ -158,9 +158,14 @@ impl ShardThread {
         let Self { shard, inputs, .. } = self;
         let taken = inputs.neighbours.receive(TURN, |mut datagram| {
             let route = datagram.route;
-            // Handed over once and no further: threads that disagree must not play ball.
-            if shard.handle_datagram(now, route, datagram.bytes()) != Disposition::Handled {
-                shard.count_unknown();
+            match shard.handle_datagram(now, route, datagram.bytes()) {
+                Disposition::Validated => true,
+                Disposition::Handled => false,
+                // Handed over once and no further: threads that disagree must not play ball.
+                Disposition::Elsewhere(_) | Disposition::Unknown => {
+                    shard.count_unknown();
+                    false
+                }
             }
         });
         if taken > 0 {
@@ -284,7 +289,7 @@ fn dispatch(
     datagram: &mut [u8],
 ) {
     let owner = match shard.handle_datagram(now, route, datagram) {
-        Disposition::Handled => return,
+        Disposition::Handled | Disposition::Validated => return,
         Disposition::Elsewhere(owner) => Some(owner),
         Disposition::Unknown => neighbours.owner(route),
     };
