@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufWriter};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use weir_core::Route;
 use weir_core::shard::ufrag_prefix;
 use weir_transport::framing::Deframer;
@@ -31,8 +33,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const FRAME_QUEUE: usize = 256;
 /// Read at a time: a few media packets.
 const READ_BYTES: usize = 4 * 1024;
-/// A client that takes no byte for this long is gone.
+/// A client that makes no room for the next frame for this long is gone. Whoever reads slowly is not.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Frames written before they are flushed, were there ever more: the first must not wait for the last.
+const BATCH_FRAMES: usize = 32;
+/// What the kernel may hold of what it has not sent yet: a quarter of a second at 2 Mb/s. More would be stale media that
+/// those that come after wait for; less would wake the writer for every few frames.
+const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// What all listeners share: shards know a connection by its number alone, whichever address it came to.
 #[derive(Clone)]
@@ -79,9 +86,11 @@ pub async fn serve(listener: TcpListener, shards: Arc<Shards>, connections: Conn
 
 async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &Shards) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // A kernel without it only holds more.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
     let (reader, writer) = stream.into_split();
     let mut frames_read = Frames::new(reader);
-    let first = tokio::time::timeout(FIRST_FRAME_TIMEOUT, frames_read.next()).await??;
+    let first = timeout(FIRST_FRAME_TIMEOUT, frames_read.next()).await??;
     let shard =
         owner(&first, shards).ok_or_else(|| io::Error::other("the first frame is no check for a peer"))?;
     let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
@@ -91,7 +100,7 @@ async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &
     let route = Route::Tcp { connection, remote };
     let result = tokio::select! {
         result = read(frames_read, first, route, shard) => result,
-        result = write(writer, frames) => result,
+        result = write(writer, frames, WRITE_TIMEOUT) => result,
     };
     shard.pass_on(FromConnection::Closed { connection }).await;
     result
@@ -116,7 +125,7 @@ async fn read(
         if !shard.pass_on(FromConnection::Frame { route, bytes }).await {
             return Ok(());
         }
-        bytes = tokio::time::timeout(IDLE_TIMEOUT, frames.next()).await??;
+        bytes = timeout(IDLE_TIMEOUT, frames.next()).await??;
     }
 }
 
@@ -146,19 +155,22 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 }
 
-async fn write(writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Bytes>) -> io::Result<()> {
+async fn write(
+    writer: impl AsyncWrite + Unpin,
+    mut frames: mpsc::Receiver<Bytes>,
+    patience: Duration,
+) -> io::Result<()> {
     let mut writer = BufWriter::new(writer);
-    while let Some(frame) = frames.recv().await {
-        let batch = async {
-            let mut next = Some(frame);
-            while let Some(frame) = next {
+    let mut batch = Vec::with_capacity(BATCH_FRAMES);
+    while frames.recv_many(&mut batch, BATCH_FRAMES).await > 0 {
+        for frame in batch.drain(..) {
+            let written = async {
                 writer.write_u16(frame.len() as u16).await?;
-                writer.write_all(&frame).await?;
-                next = frames.try_recv().ok();
-            }
-            writer.flush().await
-        };
-        tokio::time::timeout(WRITE_TIMEOUT, batch).await??;
+                writer.write_all(&frame).await
+            };
+            timeout(patience, written).await??;
+        }
+        timeout(patience, writer.flush()).await??;
     }
     Ok(())
 }
@@ -183,6 +195,33 @@ mod tests {
         assert_eq!(frames.next().await.unwrap(), [1, 2, 3]);
         assert_eq!(frames.next().await.unwrap(), [9]);
         assert_eq!(frames.next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// Whoever took longer than the timeout for all that waited was cut off, however steadily they read.
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_gets_every_frame_and_one_that_does_not_read_is_cut_off() {
+        let queue = || {
+            let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
+            for number in 0..FRAME_QUEUE {
+                frames_in.try_send(vec![number as u8; 1_000].into()).unwrap();
+            }
+            frames
+        };
+        let patience = Duration::from_secs(1);
+        let (mut client, ours) = tokio::io::duplex(4_096);
+        let reading = async {
+            let (mut read, mut piece) = (0, [0; 4_096]);
+            while read < FRAME_QUEUE * 1_002 {
+                tokio::time::sleep(patience / 40).await;
+                read += client.read(&mut piece).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(write(ours, queue(), patience), reading);
+        written.unwrap();
+
+        let (_client, ours) = tokio::io::duplex(4_096);
+        let error = write(ours, queue(), patience / 10).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
