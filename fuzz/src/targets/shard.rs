@@ -497,6 +497,7 @@ impl Play {
             assert!(events <= MAX_EVENTS, "one order causes more than {MAX_EVENTS} events");
         }
         while self.shard.poll_validated_route().is_some() {}
+        while self.shard.poll_forgotten_connection().is_some() {}
         let tables = self.shard.table_sizes();
         assert!(tables.routes <= PEERS as usize * ROUTES_PER_PEER, "{tables:?}");
         assert!(tables.user_fragments <= PEERS as usize, "{tables:?}");

@@ -2,12 +2,14 @@
 //! ([RFC 6544](https://www.rfc-editor.org/rfc/rfc6544)), and each packet has its length before it
 //! ([RFC 4571](https://www.rfc-editor.org/rfc/rfc4571)).
 //!
-//! A connection shows whose it is by its first frame, an ICE check; it is then that shard's for good.
+//! A connection shows whose it is by its first frame, an ICE check; it is then that shard's for good. A user fragment is
+//! no secret, so it is let in for good only once the shard has found a check valid, and ends with its peer.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,18 +17,22 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use weir_core::Route;
 use weir_core::shard::ufrag_prefix;
 use weir_transport::framing::Deframer;
 
-use crate::shards::{FromConnection, ShardHandle, Shards};
+use crate::shards::{ConnectionLink, FromConnection, ShardHandle, Shards};
 
 /// Connections at a time. Each costs a task and a few buffers.
 const MAX_CONNECTIONS: usize = 4_096;
-/// For the first frame.
-const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until a check was valid. A client sends one as soon as it is connected, and again a few times a second.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections from one network without a valid check, at a time; beyond, they are closed at once. Many people may come
+/// from one address in the same moment, but each is through in two round trips; more would let a few addresses fill all
+/// the slots.
+const MAX_UNVALIDATED: usize = 64;
 /// Without a frame: ICE checks come every few seconds.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Frames waiting for a client that reads slowly; beyond, media is dropped like on any full line.
@@ -46,11 +52,16 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 pub struct Connections {
     slots: Arc<Semaphore>,
     next: Arc<AtomicU32>,
+    strangers: Strangers,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), next: Arc::new(AtomicU32::new(1)) }
+        Self {
+            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            next: Arc::new(AtomicU32::new(1)),
+            strangers: Strangers::default(),
+        }
     }
 }
 
@@ -60,16 +71,68 @@ impl Connections {
     }
 }
 
+/// How many connections of each network have shown no credential yet. Bounded by the slots.
+#[derive(Clone, Default)]
+struct Strangers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Strangers {
+    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if there are too many from there.
+    fn admit(&self, address: IpAddr) -> Option<Stranger> {
+        let network = network(address);
+        let mut counts = self.counts();
+        let count = counts.entry(network).or_default();
+        if *count == MAX_UNVALIDATED {
+            return None;
+        }
+        *count += 1;
+        Some(Stranger { of: self.clone(), network })
+    }
+}
+
+/// A connection that counts as one of [`Strangers`] until this is dropped.
+struct Stranger {
+    of: Strangers,
+    network: IpAddr,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut counts = self.of.counts();
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// What counts as one: of IPv6 a subscriber has 64 bits' worth of addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
+    }
+}
+
 /// Accepts connections until the runtime ends.
 pub async fn serve(listener: TcpListener, shards: Arc<Shards>, connections: Connections) {
     loop {
         let Ok(slot) = Arc::clone(&connections.slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
+                let Some(stranger) = connections.strangers.admit(remote.ip()) else {
+                    tracing::debug!("an ICE-TCP connection too many without a valid check from one network");
+                    continue;
+                };
                 let connection = connections.number();
                 let shards = Arc::clone(&shards);
                 tokio::spawn(async move {
-                    if let Err(error) = carry(stream, remote, connection, &shards).await {
+                    if let Err(error) = carry(stream, remote, connection, stranger, &shards).await {
                         tracing::debug!(connection, %error, "an ICE-TCP connection ended");
                     }
                     drop(slot);
@@ -84,26 +147,47 @@ pub async fn serve(listener: TcpListener, shards: Arc<Shards>, connections: Conn
     }
 }
 
-async fn carry(stream: TcpStream, remote: SocketAddr, connection: u32, shards: &Shards) -> io::Result<()> {
+async fn carry(
+    stream: TcpStream,
+    remote: SocketAddr,
+    connection: u32,
+    stranger: Stranger,
+    shards: &Shards,
+) -> io::Result<()> {
+    let deadline = Instant::now() + VALIDATION_TIMEOUT;
     stream.set_nodelay(true)?;
     // A kernel without it only holds more.
     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
     let (reader, writer) = stream.into_split();
     let mut frames_read = Frames::new(reader);
-    let first = timeout(FIRST_FRAME_TIMEOUT, frames_read.next()).await??;
+    let first = timeout_at(deadline, frames_read.next()).await??;
     let shard =
         owner(&first, shards).ok_or_else(|| io::Error::other("the first frame is no check for a peer"))?;
     let (frames_in, frames) = mpsc::channel(FRAME_QUEUE);
-    if !shard.pass_on(FromConnection::Opened { connection, frames: frames_in }).await {
+    let (validated_in, validated) = oneshot::channel();
+    let link = ConnectionLink { frames: frames_in, validated: Some(validated_in) };
+    if !shard.pass_on(FromConnection::Opened { connection, link }).await {
         return Ok(());
     }
     let route = Route::Tcp { connection, remote };
     let result = tokio::select! {
         result = read(frames_read, first, route, shard) => result,
         result = write(writer, frames, WRITE_TIMEOUT) => result,
+        error = expire(deadline, validated, stranger) => Err(error),
     };
     shard.pass_on(FromConnection::Closed { connection }).await;
     result
+}
+
+/// Ends if no check was valid in time.
+async fn expire(deadline: Instant, validated: oneshot::Receiver<()>, stranger: Stranger) -> io::Error {
+    match timeout_at(deadline, validated).await {
+        Ok(Ok(())) => {
+            drop(stranger);
+            std::future::pending().await
+        }
+        _ => io::Error::new(io::ErrorKind::TimedOut, "no check was valid in time"),
+    }
 }
 
 /// By the user fragment's first character.
@@ -177,15 +261,106 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
+    use weir_core::TransportContext;
     use weir_transport::framing::MAX_FRAME;
+    use weir_transport::testing::binding_request;
+    use weir_udp::SocketOptions;
+    use weir_units::command::Command;
+    use weir_units::ids::{ConferenceId, PeerId};
+    use weir_units::media::IceCredentials;
 
     use super::*;
+    use crate::shards::OnFailure;
 
     #[test]
     fn connections_of_several_listeners_have_numbers_of_their_own() {
         let first = Connections::default();
         let second = first.clone();
         assert_ne!(first.number(), second.number());
+    }
+
+    /// One shard, and where connections to it are taken.
+    async fn listening() -> (Arc<Shards>, SocketAddr) {
+        let context = Arc::new(TransportContext::generate().unwrap());
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let on_failure: OnFailure = Arc::new(|shard| panic!("shard {shard} ended"));
+        let shards =
+            Shards::start(&[loopback], SocketOptions::default(), &context, (true, &[1]), &on_failure);
+        let (shards, listener) = (Arc::new(shards.unwrap()), TcpListener::bind(loopback).await.unwrap());
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Arc::clone(&shards), Connections::default()));
+        (shards, address)
+    }
+
+    async fn tell(shards: &Shards, command: Command) {
+        shards.handles[0].commands.send(command).await.unwrap();
+        shards.handles[0].waker.wake();
+    }
+
+    async fn check(stream: &mut TcpStream, of: &IceCredentials) {
+        let check = binding_request("me", of, 1, true);
+        stream.write_u16(check.len() as u16).await.unwrap();
+        stream.write_all(&check).await.unwrap();
+    }
+
+    async fn answer(stream: &mut TcpStream) {
+        let mut answer = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut answer).await.unwrap();
+    }
+
+    /// Whether the connection ends within this, properly or not.
+    async fn ends(stream: &mut TcpStream, within: Duration) -> bool {
+        timeout(within, stream.read_to_end(&mut Vec::new())).await.is_ok()
+    }
+
+    /// Who knew a user fragment's first letter could keep a place for ever.
+    #[tokio::test]
+    async fn a_connection_stays_by_a_valid_check_alone_and_ends_with_its_peer() {
+        let (shards, address) = listening().await;
+        let (peer, conference) = (PeerId(1), ConferenceId(1));
+        let local = IceCredentials { ufrag: "Apeer".into(), password: "of-at-least-22-characters".into() };
+        let guess = IceCredentials { password: "guessed-of-22-characters".into(), ..local.clone() };
+        tell(&shards, Command::AddPeer { peer, conference, local: local.clone() }).await;
+        while shards.handles[0].metrics.snapshot().stats.peers == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        check(&mut stranger, &guess).await;
+        check(&mut client, &local).await;
+        answer(&mut client).await;
+        assert!(ends(&mut stranger, VALIDATION_TIMEOUT * 2).await);
+        check(&mut client, &local).await;
+        answer(&mut client).await;
+        tell(&shards, Command::RemovePeer { peer }).await;
+        assert!(ends(&mut client, VALIDATION_TIMEOUT).await);
+        shards.stop();
+    }
+
+    #[tokio::test]
+    async fn strangers_beyond_the_bound_are_turned_away_at_once() {
+        let (shards, address) = listening().await;
+        let mut strangers = Vec::new();
+        for _ in 0..=MAX_UNVALIDATED {
+            strangers.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(ends(&mut strangers[MAX_UNVALIDATED], VALIDATION_TIMEOUT / 2).await);
+        assert!(!ends(&mut strangers[0], Duration::from_millis(10)).await);
+        shards.stop();
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_and_has_its_places_back() {
+        let strangers = Strangers::default();
+        let admit = |address: &str| strangers.admit(address.parse().unwrap());
+        let admitted: Vec<_> =
+            (0..MAX_UNVALIDATED).map(|host| admit(&format!("2001:db8::{host:x}:1")).unwrap()).collect();
+        assert!(admit("2001:db8::ffff:ffff:ffff:ffff").is_none());
+        for other in ["2001:db8:0:1::1", "192.0.2.1", "::ffff:192.0.2.1"] {
+            assert!(admit(other).is_some(), "{other}");
+        }
+        drop(admitted);
+        assert!(strangers.counts().is_empty());
     }
 
     #[tokio::test]

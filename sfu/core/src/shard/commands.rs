@@ -139,9 +139,7 @@ impl Shard {
         let gone = self.model.peers.remove(peer as usize);
         self.model.conferences[gone.conference as usize].floor.forget(id);
         for route in gone.routes {
-            if self.routes.get(&route) == Some(&peer) {
-                self.routes.remove(&route);
-            }
+            self.forget_route(peer, route);
         }
         self.ufrags.retain(|_, owner| *owner != peer);
         self.leave_conference(gone.conference);

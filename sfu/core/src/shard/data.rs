@@ -71,9 +71,18 @@ impl Shard {
         if peer.routes.len() > MAX_ROUTES_PER_PEER {
             let unused = peer.routes.iter().position(|known| Some(*known) != peer.route).unwrap_or(0);
             let forgotten = peer.routes.remove(unused);
-            if self.routes.get(&forgotten) == Some(&index) {
-                self.routes.remove(&forgotten);
-            }
+            self.forget_route(index, forgotten);
+        }
+    }
+
+    /// Packets from there are nobody's any more, unless the address is somebody else's by now.
+    pub(super) fn forget_route(&mut self, index: u32, route: Route) {
+        if self.routes.get(&route) != Some(&index) {
+            return;
+        }
+        self.routes.remove(&route);
+        if let Route::Tcp { connection, .. } = route {
+            self.out.forgotten.push_back(connection);
         }
     }
 

@@ -114,6 +114,8 @@ struct Outbox {
     events: VecDeque<(ConferenceId, Event)>,
     /// Addresses newly validated, for the other shards' hints.
     routes: VecDeque<Route>,
+    /// ICE-TCP connections that are no peer's any more.
+    forgotten: VecDeque<u32>,
     timers: Timers,
     stats: ShardStats,
 }
@@ -176,6 +178,7 @@ impl Shard {
                 egress: Egress::default(),
                 events: VecDeque::new(),
                 routes: VecDeque::new(),
+                forgotten: VecDeque::new(),
                 timers: Timers::default(),
                 stats: ShardStats::default(),
             },
@@ -205,6 +208,11 @@ impl Shard {
     /// shard's socket belongs here.
     pub fn poll_validated_route(&mut self) -> Option<Route> {
         self.out.routes.pop_front()
+    }
+
+    /// An ICE-TCP connection whose peer is gone, or has too many others: it is of no more use.
+    pub fn poll_forgotten_connection(&mut self) -> Option<u32> {
+        self.out.forgotten.pop_front()
     }
 
     /// When [`Self::handle_timeout`] is next wanted.

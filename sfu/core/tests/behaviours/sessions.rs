@@ -54,6 +54,26 @@ fn a_subscription_ends_at_once_and_another_begins_on_its_own_numbers() {
 }
 
 #[test]
+fn a_connection_is_told_as_forgotten_with_its_peer_and_when_newer_ones_take_its_place() {
+    let mut stage = Stage::new(74);
+    let client = stage.join();
+    for connection in 0..20 {
+        let mut check = stage.clients[client].client.check_with(1, false);
+        let remote = SocketAddr::from(([192, 168, 1, 1], 50_000));
+        stage.deliver(Route::Tcp { connection, remote }, &mut check);
+    }
+    stage.flush();
+    let forgotten = |stage: &mut Stage| -> Vec<u32> {
+        std::iter::from_fn(|| stage.shard.poll_forgotten_connection()).collect()
+    };
+    // Of 16 addresses one is what media takes.
+    assert_eq!(forgotten(&mut stage), [0, 1, 2, 3, 4]);
+    let peer = stage.clients[client].id;
+    stage.command(Command::RemovePeer { peer });
+    assert_eq!(forgotten(&mut stage), (5..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn commands_about_what_is_gone_change_nothing() {
     let mut stage = Stage::new(62);
     let publisher = stage.join();

@@ -47,9 +47,16 @@ pub enum Control {
     Stop,
 }
 
+/// How a thread speaks to an ICE-TCP connection. Dropped when that is no peer's any more, which ends it.
+pub struct ConnectionLink {
+    pub frames: mpsc::Sender<Bytes>,
+    /// Told once, when a check over the connection was valid.
+    pub validated: Option<oneshot::Sender<()>>,
+}
+
 /// What comes of an ICE-TCP connection, in this order: were its frames to overtake it, nothing could answer the first.
 pub enum FromConnection {
-    Opened { connection: u32, frames: mpsc::Sender<Bytes> },
+    Opened { connection: u32, link: ConnectionLink },
     Frame { route: Route, bytes: Vec<u8> },
     Closed { connection: u32 },
 }

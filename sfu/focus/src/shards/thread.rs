@@ -18,7 +18,7 @@ use weir_wire::Wire;
 
 use super::metrics::{ShardMetrics, Shell};
 use super::neighbours::Neighbours;
-use super::{Control, FromConnection};
+use super::{ConnectionLink, Control, FromConnection};
 
 /// Handed-over datagrams, commands and frames taken in one turn, so that sockets are never kept waiting for long.
 const TURN: usize = 256;
@@ -57,12 +57,20 @@ pub struct ShardThread {
 
 /// The ICE-TCP connections of the thread's peers.
 #[derive(Default)]
-struct Connections(HashMap<u32, mpsc::Sender<Bytes>>);
+struct Connections(HashMap<u32, ConnectionLink>);
 
 impl weir_wire::Connections for Connections {
     fn send(&mut self, connection: u32, frame: &[u8]) -> bool {
-        let frames = self.0.get(&connection);
-        frames.is_some_and(|frames| frames.try_send(Bytes::copy_from_slice(frame)).is_ok())
+        let link = self.0.get(&connection);
+        link.is_some_and(|link| link.frames.try_send(Bytes::copy_from_slice(frame)).is_ok())
+    }
+}
+
+impl Connections {
+    fn on_validated(&mut self, connection: u32) {
+        if let Some(validated) = self.0.get_mut(&connection).and_then(|link| link.validated.take()) {
+            let _ = validated.send(()); // it may have ended
+        }
     }
 }
 
@@ -183,8 +191,8 @@ impl ShardThread {
             taken += 1;
             let Self { shard, inputs, shell, connections, .. } = self;
             match what {
-                FromConnection::Opened { connection, frames } => {
-                    connections.0.insert(connection, frames);
+                FromConnection::Opened { connection, link } => {
+                    connections.0.insert(connection, link);
                 }
                 FromConnection::Frame { route, mut bytes } => {
                     dispatch(shard, &mut inputs.neighbours, shell, now, route, &mut bytes);
@@ -266,7 +274,14 @@ impl ShardThread {
             lags
         });
         while let Some(route) = self.shard.poll_validated_route() {
-            self.inputs.neighbours.announce(route);
+            match route {
+                Route::Udp { .. } => self.inputs.neighbours.announce(route),
+                // Its frames come to the thread that its first one named, and nowhere else.
+                Route::Tcp { connection, .. } => self.connections.on_validated(connection),
+            }
+        }
+        while let Some(connection) = self.shard.poll_forgotten_connection() {
+            self.connections.0.remove(&connection);
         }
         if changed {
             self.send();
