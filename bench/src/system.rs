@@ -1,6 +1,6 @@
-//! Socket options and limits that the standard library does not know.
+//! Socket options that the standard library does not know.
 
-#![expect(unsafe_code, reason = "setsockopt and setrlimit have no safe form here")]
+#![expect(unsafe_code, reason = "setsockopt has no safe form for these")]
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
@@ -20,16 +20,4 @@ fn set(socket: &UdpSocket, level: i32, option: i32, value: i32) -> i32 {
     let len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the pointer and length are those of a live integer.
     unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) }
-}
-
-/// As many open files as the system lets us have: every subscriber is a socket.
-pub fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointers are to a live rlimit.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
 }

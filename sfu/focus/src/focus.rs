@@ -20,7 +20,7 @@ use crate::admin::{self, Admin, ShardCollector};
 use crate::config::{Config, ConfigError};
 use crate::plane::ForwardingPlane;
 use crate::shards::{OnFailure, Shards};
-use crate::{addresses, ice_tcp, matrix};
+use crate::{addresses, ice_tcp, matrix, open_files};
 
 /// Threads for signalling. Media has its own.
 const CONTROL_THREADS: usize = 2;
@@ -48,6 +48,7 @@ impl Started {
 
 /// Runs until a signal, and then until everybody has left or the deadline has passed.
 pub fn run(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result<()> {
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")

@@ -26,7 +26,7 @@ use weir_transport::framing::Deframer;
 use crate::shards::{ConnectionLink, FromConnection, ShardHandle, Shards};
 
 /// Connections at a time. Each costs a task and a few buffers.
-const MAX_CONNECTIONS: usize = 4_096;
+pub const MAX_CONNECTIONS: usize = 4_096;
 /// Until a check was valid. A client sends one as soon as it is connected, and again a few times a second.
 const VALIDATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections from one network without a valid check, at a time; beyond, they are closed at once. Many people may come

@@ -10,6 +10,7 @@ mod ice_tcp;
 mod lines;
 mod logging;
 mod matrix;
+mod open_files;
 mod plane;
 mod shards;
 

@@ -52,22 +52,28 @@ struct Running {
 
 impl Running {
     fn start(more: &str) -> Self {
+        Self::start_after("", more).0
+    }
+
+    /// Gives as well what it logged until it had started. The shell that starts it does `first`.
+    fn start_after(first: &str, more: &str) -> (Self, String) {
         let address = own_address();
         let file = File::new(&format!(
             "http.bind = \"{address}:7880\"\nmedia.bind = [\"{address}\"]\nmedia.shards = 1\n\
              admin.bind = \"{address}:7889\"\nkeys.main = \"{SECRET}\"\n{more}"
         ));
-        let mut child =
-            Command::new(WEIR).args(["run", "--config"]).arg(&file.0).stderr(Stdio::piped()).spawn().unwrap();
+        let script = format!("{first} exec \"$0\" run --config \"$1\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, WEIR]).arg(&file.0).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("started") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it started");
+        let mut said = String::new();
+        while !said.contains("started") {
+            assert!(log.read_line(&mut said).unwrap() > 0, "it ended before it started");
         }
         // Whoever logs must never find a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, address, _file: file }
+        (Self { child, address, _file: file }, said)
     }
 
     fn get(&self, path: &str, port: u16, headers: &str) -> TcpStream {
@@ -105,6 +111,17 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn open_files_are_as_many_as_the_system_lets_us_have_and_too_few_are_told() {
+    let (focus, _) = Running::start_after("ulimit -S -n 500;", "");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", focus.child.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let (soft, hard) = files.trim().split_once(' ').unwrap();
+    assert!(hard.trim_start().starts_with(soft), "{limits}");
+    let (_focus, said) = Running::start_after("ulimit -n 500;", "");
+    assert!(said.contains("files=500") && said.contains("LimitNOFILE=16384"), "{said}");
 }
 
 #[test]
