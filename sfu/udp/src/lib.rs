@@ -10,6 +10,7 @@ mod address;
 mod control;
 mod files;
 mod receive;
+mod segmentation;
 mod send;
 mod socket;
 mod waker;

@@ -71,7 +71,7 @@ impl SendBatch {
             if run.bytes.is_empty() || run.segment == 0 {
                 continue;
             }
-            if socket.segments() {
+            if run.bytes.len() <= run.segment || socket.segmentation.takes_next() {
                 self.push(socket, run, &mut report);
             } else {
                 for datagram in run.bytes.chunks(run.segment) {
@@ -126,8 +126,13 @@ impl SendBatch {
             };
             if sent > 0 {
                 let sent = next..next + sent as usize;
-                report.messages += sent.len() as u64;
-                report.datagrams += self.datagrams[sent.clone()].iter().sum::<u64>();
+                let messages = sent.len() as u64;
+                let datagrams = self.datagrams[sent.clone()].iter().sum::<u64>();
+                if datagrams > messages {
+                    socket.segmentation.on_cut();
+                }
+                report.messages += messages;
+                report.datagrams += datagrams;
                 next = sent.end;
                 continue;
             }
@@ -135,10 +140,13 @@ impl SendBatch {
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 Some(libc::EAGAIN | libc::ENOBUFS) if retries < MAX_RETRIES => retries += 1,
-                // The device or the kernel cannot segment: then the messages go one by one, now and later.
+                // The device or the kernel cannot segment, or the destination is at fault; then it takes nothing at all.
                 Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if self.datagrams[next] > 1 => {
-                    socket.give_up_segments();
-                    self.send_apart(socket, next, report);
+                    if self.send_apart(socket, next, report)
+                        && let Some(to) = address::read(&self.addresses[next])
+                    {
+                        socket.segmentation.on_refused(to);
+                    }
                     next += 1;
                 }
                 _ => {
@@ -149,8 +157,9 @@ impl SendBatch {
         }
     }
 
-    /// One message's datagrams by themselves.
-    fn send_apart(&mut self, socket: &UdpSocket, index: usize, report: &mut SendReport) {
+    /// One message's datagrams by themselves. Says whether the kernel took any.
+    fn send_apart(&mut self, socket: &UdpSocket, index: usize, report: &mut SendReport) -> bool {
+        let before = report.messages;
         let vector = self.vectors[index];
         let count = self.datagrams[index] as usize;
         // SAFETY: the vector still describes bytes borrowed by the caller of `send`.
@@ -177,6 +186,7 @@ impl SendBatch {
                 report.datagrams += 1;
             }
         }
+        report.messages > before
     }
 }
 
@@ -184,6 +194,7 @@ impl SendBatch {
 mod tests {
     use super::*;
     use crate::receive::ReceiveBatch;
+    use crate::segmentation::ASK_AGAIN_AFTER;
     use crate::socket::SocketOptions;
 
     fn pair(address: &str) -> (UdpSocket, UdpSocket) {
@@ -242,7 +253,7 @@ mod tests {
     #[test]
     fn without_segmentation_the_same_datagrams_arrive() {
         let (from, to) = pair("127.0.0.1:0");
-        from.give_up_segments();
+        from.segmentation.give_up();
         let bytes = numbered(5, 300);
         let run = Segments { to: to.local_addr().unwrap(), bytes: &bytes, segment: 300 };
         let report = SendBatch::default().send(&from, [run]);
@@ -259,10 +270,41 @@ mod tests {
         let run = Segments { to: to.local_addr().unwrap(), bytes: &bytes, segment: 10 };
         let report = SendBatch::default().send(&from, [run]);
         assert_eq!((report.datagrams, report.dropped), (200, 0));
-        assert!(!from.segments());
+        assert!(from.segments(), "which says nothing of other runs");
         let received = drain(&to);
         assert_eq!(received.len(), 200);
         assert!(received.iter().enumerate().all(|(number, (_, datagram))| *datagram == [number as u8; 10]));
+    }
+
+    /// It turned segmentation off for everybody, for good.
+    #[test]
+    fn a_destination_that_takes_nothing_costs_others_nothing() {
+        let (from, to) = pair("127.0.0.1:0");
+        let bytes = numbered(5, 300);
+        let to_port_0 = |host| Segments { to: ([127, 0, 0, host], 0).into(), bytes: &bytes, segment: 300 };
+        let bad = SendBatch::default().send(&from, (1..100).map(to_port_0));
+        assert_eq!(bad, SendReport { messages: 0, datagrams: 0, dropped: 99 * 5 });
+        let run = Segments { to: to.local_addr().unwrap(), bytes: &bytes, segment: 300 };
+        let good = SendBatch::default().send(&from, [run]);
+        assert_eq!(good, SendReport { messages: 1, datagrams: 5, dropped: 0 });
+    }
+
+    #[test]
+    fn what_the_kernel_cuts_for_nobody_is_cut_by_us_for_a_while() {
+        let (from, to) = pair("127.0.0.1:0");
+        let (port, bytes) = (to.local_addr().unwrap().port(), numbered(200, 10));
+        // Nobody listens at the others, and loopback takes it.
+        for host in 1..=4 {
+            assert!(from.segments());
+            let run = Segments { to: ([127, 0, 0, host], port).into(), bytes: &bytes, segment: 10 };
+            SendBatch::default().send(&from, [run]);
+        }
+        assert!(!from.segments());
+        let run = Segments { to: to.local_addr().unwrap(), bytes: &bytes[..20], segment: 10 };
+        let mut batch = SendBatch::default();
+        assert_eq!(batch.send(&from, [run]), SendReport { messages: 2, datagrams: 2, dropped: 0 });
+        batch.send(&from, std::iter::repeat_n(run, ASK_AGAIN_AFTER as usize));
+        assert_eq!(batch.send(&from, [run]), SendReport { messages: 1, datagrams: 2, dropped: 0 });
     }
 
     #[test]

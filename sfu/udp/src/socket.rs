@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::segmentation::Segmentation;
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,8 +23,7 @@ pub struct SocketOptions {
 pub struct UdpSocket {
     socket: Socket,
     pub(crate) is_v6: bool,
-    /// Whether the kernel has cut messages into segments so far; once it refuses, never again.
-    segments: AtomicBool,
+    pub(crate) segmentation: Segmentation,
 }
 
 impl UdpSocket {
@@ -43,7 +43,7 @@ impl UdpSocket {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        let bound = Self { socket, is_v6: address.is_ipv6(), segments: AtomicBool::new(true) };
+        let bound = Self { socket, is_v6: address.is_ipv6(), segmentation: Segmentation::default() };
         // Never fragment, and never believe a forged "too big": datagrams are below any path's MTU.
         let (level, name, value) = if bound.is_v6 {
             (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
@@ -60,13 +60,9 @@ impl UdpSocket {
         self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
     }
 
-    /// Whether runs still leave as one message each.
+    /// Whether runs leave as one message each at present.
     pub fn segments(&self) -> bool {
-        self.segments.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn give_up_segments(&self) {
-        self.segments.store(false, Ordering::Relaxed);
+        self.segmentation.is_on()
     }
 
     fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {

@@ -40,6 +40,8 @@ pub struct Wire {
     received: ReceiveBatch,
     sent: SendBatch,
     patience: Patience,
+    /// It was logged that the kernel does not cut messages.
+    is_told: bool,
     pub counts: WireCounts,
 }
 
@@ -50,6 +52,7 @@ impl Wire {
             received: ReceiveBatch::default(),
             sent: SendBatch::default(),
             patience: Patience::default(),
+            is_told: false,
             counts: WireCounts::default(),
         }
     }
@@ -107,6 +110,11 @@ impl Wire {
         };
         self.counts.receive_messages += messages as u64;
         for message in self.received.messages() {
+            // Nobody can be answered there, and runs to it would only fail.
+            if message.from.port() == 0 {
+                message.datagrams().for_each(|_| shard.count_unknown());
+                continue;
+            }
             let route = Route::Udp { socket: socket as u8, remote: message.from };
             for datagram in message.datagrams() {
                 dispatch(shard, route, datagram);
@@ -137,6 +145,12 @@ impl Wire {
                 _ => None,
             });
             let report = self.sent.send(socket, runs);
+            if !socket.segments() && !self.is_told {
+                self.is_told = true;
+                tracing::warn!(
+                    "the kernel cuts no messages into datagrams (GSO), and sending costs more; it is asked again now and then"
+                );
+            }
             self.counts.send_messages += report.messages;
             self.counts.datagrams_out += report.datagrams;
             self.counts.send_dropped += report.dropped;
