@@ -45,6 +45,14 @@ fn check_keys(config: &Config) -> Result<(), ConfigError> {
         if name.trim().is_empty() {
             return wrong("keys", "\"\" = …", "an API key has no name", "give it one: `name = \"secret\"`");
         }
+        if name.eq_ignore_ascii_case("key_file") {
+            return wrong(
+                &format!("keys.{name}"),
+                "…",
+                "below [keys] that is an API key, and its secret is a path that can be guessed",
+                "move the line above the first [section]; in the environment it is WEIR__KEY_FILE",
+            );
+        }
         if secret.chars().count() < MIN_SECRET_CHARS {
             return wrong(
                 &format!("keys.{name}"),

@@ -1,6 +1,6 @@
 //! A deserialiser's complaint in an operator's words.
 
-use super::ConfigError;
+use super::{ConfigError, every_key};
 
 /// What was expected, as the library says it; what that is; and what to write instead.
 const EXPECTED: [(&str, &str, &str); 9] = [
@@ -37,7 +37,11 @@ fn reword(key: &str, message: &str) -> (String, String) {
         let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
         let name = key.rsplit('.').next().unwrap_or(key);
         let list = known.join(", ");
+        let places = places(&every_key(), "", name);
         let remedy = match nearest(name, &known) {
+            _ if !places.is_empty() => {
+                format!("{name} is a key of {}; the keys here are {list}", places.join(" and "))
+            }
             Some(meant) => format!("perhaps you mean {meant}; the keys here are {list}"),
             None => format!("the keys here are {list}"),
         };
@@ -72,6 +76,22 @@ fn reword(key: &str, message: &str) -> (String, String) {
             }
         }
     }
+}
+
+/// Where a key of this name belongs, below `section`.
+fn places(table: &toml::Table, section: &str, name: &str) -> Vec<String> {
+    // Names of API keys are the operator's.
+    let tables = table.iter().filter(|(key, _)| !section.is_empty() || *key != "keys");
+    let here = match section {
+        "" => "the top, above the first [section]".to_owned(),
+        section => format!("[{section}]"),
+    };
+    let is_here = table.get(name).is_some_and(|value| !value.is_table());
+    let below = tables.filter_map(|(key, value)| {
+        let section = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+        Some(places(value.as_table()?, &section, name))
+    });
+    is_here.then_some(here).into_iter().chain(below.flatten()).collect()
 }
 
 /// The value at a path such as `media.bind[0]`.

@@ -13,6 +13,17 @@ pub use values::{Config, Log, LogFormat, Matrix, Media, Membership, User};
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
 pub const DEFAULT: &str = include_str!("default.toml");
 
+/// The printed default with its commented keys put in force.
+fn uncommented() -> String {
+    let keys = DEFAULT.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
+    keys.collect::<Vec<_>>().join("\n")
+}
+
+/// Every key there is, with the value that is printed for it. A test holds it against [`Config`].
+fn every_key() -> toml::Table {
+    uncommented().parse().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -23,12 +34,6 @@ mod tests {
     fn config(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         parse("weir.toml", text, environment)
-    }
-
-    /// The printed default with its commented keys put in force.
-    fn uncommented() -> String {
-        let keys = DEFAULT.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line));
-        keys.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -169,6 +174,23 @@ mod tests {
             (format!("{KEYS}[admin]\nbind = \"127.0.0.1:7880\""), "admin.bind", "http.bind has that port"),
             (format!("{KEYS}[media]\nreceive_buffer_bytes = 0"), "media.receive_buffer_bytes", "from 65536"),
             (format!("{KEYS}[room]\nauto_create = \"no\""), "room.auto_create", "true or false"),
+            (
+                format!("{KEYS}key_file = \"/etc/weir/this-path-is-long-enough/keys.toml\""),
+                "keys.key_file",
+                "above the first [section]",
+            ),
+            (
+                format!("{KEYS}[http]\ntcp_port = 5"),
+                "http.tcp_port",
+                "tcp_port is a key of [media]; the keys",
+            ),
+            (
+                format!("{KEYS}[log]\nhomeserver_url = \"http://x\""),
+                "log.homeserver_url",
+                "[matrix] and [matrix.user]",
+            ),
+            (format!("{KEYS}[log]\nkey_file = \"x\""), "log.key_file", "above the first [section]"),
+            (format!("timeout_seconds = 5\n{KEYS}"), "timeout_seconds", "a key of [matrix.openid]"),
             (format!("{KEYS}[medai]\nudp_port = 5"), "medai", "perhaps you mean media"),
             (format!("media = 5\n{KEYS}"), "media = 5", "square brackets on a line of its own"),
             (matrix("url = \"\""), "matrix.url", "wss://rtc.example.org/livekit/sfu"),
