@@ -19,7 +19,7 @@ const LIKE_THIS: &str = "write it as in its users' ids: \"example.org\", with a 
 
 pub(super) fn check(matrix: &Matrix) -> Result<(), ConfigError> {
     if !matrix.is_on() {
-        if !matrix.url.is_empty() {
+        if *matrix != Matrix::default() {
             let remedy = "name the homeserver: server_name = \"example.org\"";
             return wrong(
                 "matrix.server_name",
