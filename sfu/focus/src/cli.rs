@@ -95,7 +95,8 @@ struct ConfigCommand {
     /// Print every key with its meaning and default
     #[arg(long)]
     print_default: bool,
-    /// Check a configuration file, with the environment's overrides, and say what is wrong with it
+    /// Check a configuration file, with the environment's overrides and the files that it names, and say what is wrong
+    /// with it. Run it as weir's user. Whether ports are free and what homeservers answer is not tried
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
@@ -163,11 +164,15 @@ pub fn run() -> anyhow::Result<()> {
             focus::run(config, |_| {})
         }
         Command::Config(ConfigCommand { check: Some(path), .. }) => {
-            config::load(&path, std::env::vars())?;
+            let config = config::load(&path, std::env::vars())?;
             for (name, right) in config::overlooked(std::env::vars().map(|(name, _)| name)) {
                 eprintln!("{name} is ignored: write {right}");
             }
-            say(&format!("{}: fine\n", path.display()));
+            focus::check(&config)?;
+            say(&format!(
+                "{}: fine. Not tried: whether its ports are free, and what homeservers answer\n",
+                path.display()
+            ));
             Ok(())
         }
         Command::Config(_) => {

@@ -60,6 +60,20 @@ pub fn run(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result<()>
     result
 }
 
+/// Complains of what the start would complain of, as far as that can be told without taking a port that is configured,
+/// writing a file or asking a homeserver.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    let addresses = addresses::find(&config.media)?;
+    let listeners = [("http.bind", config.http.bind), ("admin.bind", config.admin.bind)];
+    let media =
+        addresses.bind.iter().map(|ip| ("media.udp_port", SocketAddr::new(*ip, config.media.udp_port)));
+    for (key, address) in listeners.into_iter().chain(media) {
+        // Some free port: the one that is configured may have a focus that runs.
+        std::net::UdpSocket::bind((address.ip(), 0)).map_err(|error| cannot_bind(key, address, &error))?;
+    }
+    Ok(matrix::check(&config.matrix)?)
+}
+
 async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result<()> {
     let http = listen("http.bind", config.http.bind).await?;
     let admin_listener = match config.admin.bind.port() {

@@ -128,7 +128,10 @@ fn open_files_are_as_many_as_the_system_lets_us_have_and_too_few_are_told() {
 fn the_printed_default_with_a_key_passes_the_check() {
     let printed = String::from_utf8(weir(&["config", "--print-default"]).stdout).unwrap();
     let file = File::new(&format!("{printed}\n[keys]\nmain = \"{SECRET}\"\n"));
-    let checked = weir(&["config", "--check", file.0.to_str().unwrap()]);
+    // Whatever addresses this machine has.
+    let mut check = Command::new(WEIR);
+    check.args(["config", "--check"]).arg(&file.0).env("WEIR__MEDIA__BIND", "[\"127.0.0.1\"]");
+    let checked = check.output().unwrap();
     assert!(checked.status.success(), "{checked:?}");
 }
 
@@ -158,6 +161,48 @@ fn a_wrong_configuration_stops_the_start_and_is_named() {
 }
 
 #[test]
+fn the_check_refuses_what_the_start_refuses_and_makes_nothing() {
+    let address = own_address();
+    let (bad, state) = (File::new("not what it should be\nat all"), File::new(""));
+    let (bad, state) = (bad.0.to_str().unwrap(), state.0.to_str().unwrap());
+    std::fs::set_permissions(bad, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let absent = std::env::temp_dir().join(format!("weir-absent-{}", std::process::id()));
+    let absent = absent.to_str().unwrap();
+    let user = |file: &str| {
+        format!(
+            "homeserver_url = \"http://{address}:1\"\n[matrix.user]\nid = \"weir\"\npassword_file = \"{file}\""
+        )
+    };
+    let registration = format!(
+        "homeserver_url = \"http://{address}:1\"\n[matrix.appservice]\nregistration = \"{absent}/x.yaml\""
+    );
+    for (key, more) in [
+        ("media.bind = 192.0.2.9", "[media]\nbind = [\"192.0.2.9\"]".to_owned()),
+        ("matrix.appservice.registration", registration),
+        ("matrix.openid.authorities_file", format!("openid.authorities_file = \"{bad}\"")),
+        ("matrix.state_directory", format!("state_directory = \"{state}/below\"")),
+        ("matrix.user.password_file", user(absent)),
+        ("matrix.user.password_file", user(bad)),
+    ] {
+        let media = if key.starts_with("media") { "" } else { &format!("media.bind = [\"{address}\"]\n") };
+        let kept = if key.ends_with("directory") { "" } else { &format!("state_directory = \"{absent}\"\n") };
+        let file = File::new(&format!(
+            "http.bind = \"{address}:0\"\nadmin.bind = \"{address}:0\"\n{media}[matrix]\nserver_name = \"lab.example\"\n\
+             url = \"ws://x\"\n{kept}{more}\n"
+        ));
+        let path = file.0.to_str().unwrap();
+        let checked = weir(&["config", "--check", path]);
+        assert!(!std::fs::exists(absent).unwrap(), "{key}");
+        for refused in [checked, weir(&["run", "--config", path])] {
+            let said = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(78), "{key}: {said}");
+            assert!(said.contains(key) && said.contains("remedy: "), "{key}: {said}");
+        }
+        let _ = std::fs::remove_dir_all(absent);
+    }
+}
+
+#[test]
 fn what_the_registration_and_the_configuration_say_of_tokens_must_agree() {
     for (flag, key) in [(Some("--tokens"), false), (None, true)] {
         let registration = File::new("");
@@ -174,11 +219,13 @@ fn what_the_registration_and_the_configuration_say_of_tokens_must_agree() {
              url = \"ws://x\"\nhomeserver_url = \"http://127.0.0.1:1\"\nstate_directory = \"\"\n[matrix.appservice]\n\
              registration = \"{path}\"\ntokens = {key}\n"
         ));
-        let refused = weir(&["run", "--config", file.0.to_str().unwrap()]);
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(78), "{said}");
-        let named = format!("matrix.appservice.tokens = {key}: by {path}");
-        assert!(said.contains(&named) && said.contains("restart the homeserver"), "{said}");
+        for command in [["config", "--check"], ["run", "--config"]] {
+            let refused = weir(&[command[0], command[1], file.0.to_str().unwrap()]);
+            let said = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(78), "{said}");
+            let named = format!("matrix.appservice.tokens = {key}: by {path}");
+            assert!(said.contains(&named) && said.contains("restart the homeserver"), "{said}");
+        }
     }
 }
 

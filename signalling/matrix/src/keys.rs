@@ -37,18 +37,24 @@ impl TokenKey {
     /// Reads the key of a state directory, or makes it of `randomness`. Tokens of other keys stay what they are: a
     /// directory that is lost costs those who are in a call a new token.
     pub fn load_or_create(directory: &Path, randomness: [u8; 40]) -> Result<Self, KeyError> {
+        if let Some(key) = Self::load(directory)? {
+            return Ok(key);
+        }
         let path = directory.join(FILE);
         let io = |error| KeyError::Io { path: path.clone(), error };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
+        Self::new(randomness).write(directory).map_err(io)?;
+        // Another process may have been first: then its key is in place, and counts.
+        Self::read(File::open(&path).map_err(io)?, &path)
+    }
+
+    /// Reads the key of a state directory, if one has been made.
+    pub fn load(directory: &Path) -> Result<Option<Self>, KeyError> {
+        let path = directory.join(FILE);
         match File::open(&path) {
-            Ok(file) => Self::read(file, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-                let key = Self::new(randomness);
-                key.write(directory).map_err(io)?;
-                // Another process may have been first: then its key is in place, and counts.
-                Self::read(File::open(&path).map_err(io)?, &path)
-            }
-            Err(error) => Err(io(error)),
+            Ok(file) => Self::read(file, &path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(KeyError::Io { path, error }),
         }
     }
 

@@ -7,6 +7,7 @@ mod rooms;
 mod user;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,22 +37,46 @@ pub fn token_key(matrix: &Matrix) -> Result<Option<TokenKey>, ConfigError> {
     if !matrix.is_on() || directory.as_os_str().is_empty() {
         return Ok(None);
     }
-    TokenKey::load_or_create(directory, randomness()).map(Some).map_err(|error| {
-        let remedy = match &error {
-            KeyError::Io { .. } => {
-                "choose a directory that weir may write, or make this one and give it to weir's user"
-                    .to_owned()
-            }
-            KeyError::Readable { path, .. } => format!("chmod 600 {}", path.display()),
-            KeyError::Malformed { path } => {
-                format!(
-                    "move {} away: a new one is made, and people in a call need new tokens",
-                    path.display()
-                )
-            }
-        };
-        wrong("matrix.state_directory", &directory.display().to_string(), &error.to_string(), &remedy)
-    })
+    TokenKey::load_or_create(directory, randomness()).map(Some).map_err(|error| no_key(directory, &error))
+}
+
+fn no_key(directory: &Path, error: &KeyError) -> ConfigError {
+    let remedy = match error {
+        KeyError::Io { .. } => {
+            "choose a directory that weir may write, or make this one and give it to weir's user".to_owned()
+        }
+        KeyError::Readable { path, .. } => format!("chmod 600 {}", path.display()),
+        KeyError::Malformed { path } => {
+            format!("move {} away: a new one is made, and people in a call need new tokens", path.display())
+        }
+    };
+    wrong("matrix.state_directory", &directory.display().to_string(), &error.to_string(), &remedy)
+}
+
+/// Complains of what [`token_key`] and [`found`] would complain of, and makes and asks nothing.
+pub fn check(matrix: &Matrix) -> Result<(), ConfigError> {
+    let Some(own) = ServerName::parse(&matrix.server_name) else { return Ok(()) };
+    let directory = &matrix.state_directory;
+    if !directory.as_os_str().is_empty() {
+        TokenKey::load(directory).map_err(|error| no_key(directory, &error))?;
+        take_files(directory)
+            .map_err(|error| no_key(directory, &KeyError::Io { path: directory.clone(), error }))?;
+    }
+    openid_config(matrix, &own)?;
+    rooms::registration(matrix)?;
+    user::check(matrix)
+}
+
+/// Whether files can be made there, or where the directory is to be. The one that tries it has no name, and is gone at
+/// once.
+fn take_files(directory: &Path) -> std::io::Result<()> {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(there) {
+        // Not every file system has such files; then only the start can tell.
+        Err(error) if error.raw_os_error() != Some(libc::EOPNOTSUPP) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// What there is of Matrix before there are rooms, since these tell it of their participants.

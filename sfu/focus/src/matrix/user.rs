@@ -1,5 +1,6 @@
 //! The focus as a Matrix user, as the configuration has it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use weir_matrix::names::{ServerName, UserId};
@@ -29,6 +30,27 @@ pub async fn start(
         error => error.into(),
     })?;
     Ok(Some(idle))
+}
+
+/// Complains of a file that no secret could be read from, before anybody signs in with it.
+pub fn check(matrix: &Matrix) -> Result<(), ConfigError> {
+    let (Some(user), true) = (user_id(matrix), matrix.user.is_on()) else { return Ok(()) };
+    let Some(UserConfig { secret, .. }) = config(matrix, user)? else { return Ok(()) };
+    let (Secret::Password(path) | Secret::AccessToken(path)) = &secret;
+    let Err(problem) = hold_a_line(path) else { return Ok(()) };
+    let error = SignInError::Secret { path: path.clone(), problem };
+    explain(matrix, &secret, &error).map_or(Ok(()), Err)
+}
+
+/// As it is read when the user signs in.
+fn hold_a_line(path: &Path) -> Result<(), SecretProblem> {
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretProblem::Readable(mode));
+    }
+    let text = std::fs::read_to_string(path)?;
+    let line = text.trim_end_matches(['\n', '\r']);
+    if line.is_empty() || line.contains(char::is_control) { Err(SecretProblem::Malformed) } else { Ok(()) }
 }
 
 /// What has been checked to be there.
