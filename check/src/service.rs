@@ -208,8 +208,9 @@ async fn identify(walk: &Walk, base: &str, token: &str) -> Result<(String, Value
 fn refusal(status: StatusCode) -> &'static str {
     match status {
         StatusCode::UNAUTHORIZED => {
-            "let the focus reach the homeserver's federation API (/_matrix/federation/v1/openid/userinfo), and let \
-             the user be of the server that matrix.server_name or federation says"
+            "let the focus reach the homeserver's federation API (/_matrix/federation/v1/openid/userinfo): at \
+             matrix.homeserver_url, where Synapse's listener needs the resource \"openid\" or \"federation\", or \
+             without that by federation; and let the user be of the server that matrix.server_name says"
         }
         StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
             "give a room of the user with --room, and let matrix.creators hold the user's server"
