@@ -215,7 +215,14 @@ fn refusal(status: StatusCode) -> &'static str {
         StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
             "give a room of the user with --room, and let matrix.creators hold the user's server"
         }
-        StatusCode::TOO_MANY_REQUESTS => "wait, or raise matrix.openid.lookups_per_second",
+        StatusCode::TOO_MANY_REQUESTS => {
+            "wait and check again: this user has asked for more than a hundred new conferences in five minutes, or the \
+             user's server for more than matrix.openid.lookups_per_second"
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            "wait and check again: the focus takes no more conferences, or cannot ask the homeserver at \
+             matrix.homeserver_url"
+        }
         _ => "read the log of the focus: it says why",
     }
 }

@@ -28,6 +28,9 @@ const MAX_CANDIDATES: usize = 32;
 /// Our user fragment: checks of one connection need not be told apart.
 pub const UFRAG: &str = "wchk";
 
+const UPGRADES: &str =
+    "let the reverse proxy pass WebSocket upgrades on: headers Upgrade and Connection, HTTP/1.1";
+
 /// A data channel and nothing else. Nobody gets as far as its certificate.
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
     m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:wchk\r\n\
@@ -119,20 +122,50 @@ fn join_request() -> String {
 
 fn refused(url: &str, error: tungstenite::Error) -> Verdict {
     let tungstenite::Error::Http(response) = error else {
-        return Verdict::failed(
-            format!("{url}: {error}"),
-            "let the reverse proxy pass WebSocket upgrades on: headers Upgrade and Connection, HTTP/1.1",
-        );
+        return Verdict::failed(format!("{url}: {error}"), UPGRADES);
     };
     let status = response.status();
     let said = response.body().as_ref().map(|body| String::from_utf8_lossy(body).trim().to_owned());
-    let remedy = match status.as_u16() {
-        401 | 403 => "let the service and the focus have the same key, and their clocks agree",
-        404 => "let the reverse proxy pass the path of matrix.url, with /rtc/v1 behind it, to the focus",
-        503 => "the focus is full: raise limits.participants_per_room, or add a focus",
-        _ => "let the reverse proxy pass WebSocket upgrades on: headers Upgrade and Connection, HTTP/1.1",
-    };
-    Verdict::failed(format!("{url}: refused with status {status} {}", said.unwrap_or_default()), remedy)
+    let said = said.unwrap_or_default();
+    let remedy = remedy(status.as_u16(), &said);
+    Verdict::failed(format!("{url}: refused with status {status} {said}"), remedy)
+}
+
+/// By the words where the status has several reasons. A focus or a proxy that says none of them is judged by the status.
+fn remedy(status: u16, said: &str) -> &'static str {
+    const REASONS: [(u16, &str, &str); 8] = [
+        (
+            404,
+            "room does not exist",
+            "let matrix.creators hold the user's server, or have somebody of it begin the call first",
+        ),
+        (404, "WebSocket connections only", UPGRADES),
+        (503, "the room is full", "raise limits.participants_per_room, or choose another --room"),
+        (503, "no more rooms", "wait until calls have ended, or add a focus"),
+        (
+            503,
+            "just started",
+            "check again half a minute after its start; nobody has begun the call yet, and this user may not: let \
+             matrix.creators hold the user's server",
+        ),
+        (503, "shutting down", "start it again, or wait until it is back"),
+        (
+            503,
+            "cannot be found out",
+            "let the focus reach the homeserver at matrix.homeserver_url or matrix.user.homeserver_url, and read its log",
+        ),
+        (401, "no longer good", "give a room with --room that the user is in"),
+    ];
+    let reason = REASONS.iter().find(|(known, words, _)| *known == status && said.contains(words));
+    match (reason, status) {
+        (Some((.., remedy)), _) => remedy,
+        (None, 401 | 403) => "let the service and the focus have the same key, and their clocks agree",
+        (None, 404) => {
+            "let the reverse proxy pass the path of matrix.url, with /rtc/v1 behind it, to the focus"
+        }
+        (None, 502..=504) => "start the focus, and let the reverse proxy pass matrix.url to http.bind",
+        _ => UPGRADES,
+    }
 }
 
 /// Until there is an answer with candidates; with what the focus calls itself.
@@ -190,6 +223,27 @@ fn parse_candidates(text: &str) -> impl Iterator<Item = Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_with_several_reasons_is_told_by_its_words() {
+        for (status, said, expected) in [
+            (404, "requested room does not exist", "matrix.creators"),
+            (404, "this path takes WebSocket connections only\n", "Upgrade"),
+            (404, "there is nothing here\n", "the path of matrix.url"),
+            (503, "the room is full", "limits.participants_per_room"),
+            (503, "the focus takes no more rooms", "add a focus"),
+            (503, "the focus has just started, and nobody has opened the room yet", "half a minute"),
+            (503, "the focus is shutting down", "start it again"),
+            (503, "whether the token is still good cannot be found out at present", "homeserver_url"),
+            (503, "", "http.bind"),
+            (502, "<html>Bad Gateway</html>", "http.bind"),
+            (401, "the token is no longer good: ask for a new one", "--room"),
+            (401, "the token is not valid yet", "clocks"),
+            (400, "", "Upgrade"),
+        ] {
+            assert!(remedy(status, said).contains(expected), "{status} {said}: {}", remedy(status, said));
+        }
+    }
 
     #[test]
     fn candidates_are_read_from_descriptions_and_from_what_trickles() {
