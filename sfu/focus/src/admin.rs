@@ -91,15 +91,18 @@ type Read = fn(&ShardSnapshot) -> u64;
 /// Name, help, and where the number comes from.
 type Source = (&'static str, &'static str, Read);
 
-const COUNTERS: [Source; 21] = [
+const COUNTERS: [Source; 22] = [
     ("weir_datagrams_in_total", "Datagrams and TCP frames received.", |shard| shard.stats.datagrams_in),
     ("weir_bytes_in_total", "Bytes received, without IP and UDP headers.", |shard| shard.stats.bytes_in),
     (
         "weir_receive_messages_total",
-        "Reads the datagrams came in; fewer than datagrams when the kernel coalesces.",
+        "Messages that UDP datagrams were received in. weir_datagrams_in_total divided by this is how many the kernel had \
+         joined into one (GRO).",
         |shard| shard.shell.wire.receive_messages,
     ),
-    ("weir_receive_errors_total", "Reads that failed.", |shard| shard.shell.wire.receive_errors),
+    ("weir_receive_errors_total", "Reads of UDP sockets that failed.", |shard| {
+        shard.shell.wire.receive_errors
+    }),
     ("weir_rtp_in_total", "Authentic RTP packets from publishers.", |shard| shard.stats.rtp_in),
     ("weir_rtcp_in_total", "Authentic RTCP packets.", |shard| shard.stats.rtcp_in),
     ("weir_rtp_out_total", "RTP packets forwarded, retransmissions not counted.", |shard| {
@@ -136,9 +139,13 @@ const COUNTERS: [Source; 21] = [
     ("weir_datagrams_out_total", "Datagrams and TCP frames the kernel took.", |shard| {
         shard.shell.wire.datagrams_out
     }),
+    ("weir_bytes_out_total", "Bytes handed to the kernel, without IP and UDP headers.", |shard| {
+        shard.shell.wire.bytes_out
+    }),
     (
         "weir_send_messages_total",
-        "Messages they left in; datagrams divided by this is the length of a run.",
+        "Messages that UDP datagrams were sent in. weir_datagrams_out_total divided by this is how many the kernel cuts out \
+         of one (GSO).",
         |shard| shard.shell.wire.send_messages,
     ),
     ("weir_handed_over_total", "Datagrams that arrived at another shard's socket.", |shard| {
@@ -161,6 +168,18 @@ const GAUGES: [Source; 5] = [
     ("weir_subscriptions", "Subscriptions that have an m-line.", |shard| shard.stats.subscriptions),
 ];
 
+const DROPPED: &str = "Datagrams and packets that arrived or were to leave and were not used, by reason. Of what arrives: \
+     unclassified (neither STUN, DTLS, RTP nor RTCP), unknown_address (where no peer is), stun (for no peer, or not by its \
+     password), dtls (not taken by the handshake), no_keys (media before the handshake was done), authentication (not \
+     the peer's), replay (seen before, or too old), malformed and malformed_rtcp, too_many_ssrcs, unknown_ssrc and \
+     unknown_payload_type (not negotiated), duplicate (sent again, though it was there). For want of room: batch_full, \
+     arena_full, line_full (more waits for a line than it can use), channel_full (of a data channel), hand_over_full (from \
+     shard to shard), send (the kernel or a TCP connection did not take it).";
+
+const GRANTED: &str = "Subscriptions to pictures, by why they are sent what they are: wish (all that is wished), unmeasured (all \
+     that is wished, over a line of unknown rate), line (less, since the line carries no more), patience (less, since more \
+     did not last a moment ago), paused (nothing, since the line does not carry the least), off (nobody looks).";
+
 impl ShardCollector {
     pub fn new(shards: Vec<ShardHandle>) -> Result<Self, prometheus::Error> {
         let labels = &["shard"];
@@ -174,15 +193,9 @@ impl ShardCollector {
             shards,
             counters: counters.collect::<Result<_, prometheus::Error>>()?,
             gauges: gauges.collect::<Result<_, prometheus::Error>>()?,
-            dropped: IntCounterVec::new(
-                Opts::new("weir_dropped_total", "What arrived or was to leave and was not used, by reason."),
-                &["shard", "reason"],
-            )?,
+            dropped: IntCounterVec::new(Opts::new("weir_dropped_total", DROPPED), &["shard", "reason"])?,
             granted: IntGaugeVec::new(
-                Opts::new(
-                    "weir_granted_subscriptions",
-                    "Subscriptions to pictures, by why they are sent what they are: all that is wished, or less.",
-                ),
+                Opts::new("weir_granted_subscriptions", GRANTED),
                 &["shard", "reason"],
             )?,
             busy: CounterVec::new(
@@ -245,5 +258,23 @@ impl Collector for ShardCollector {
             .chain(self.granted.collect())
             .chain(self.busy.collect())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained() {
+        for reason in Drop::ALL.map(Drop::name).into_iter().chain(["hand_over_full", "send"]) {
+            assert!(
+                DROPPED.contains(&format!(" {reason} ")) || DROPPED.contains(&format!(" {reason},")),
+                "{reason}"
+            );
+        }
+        for reason in Reason::ALL.map(Reason::name) {
+            assert!(GRANTED.contains(&format!(" {reason} (")), "{reason}");
+        }
     }
 }

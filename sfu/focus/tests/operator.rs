@@ -467,8 +467,13 @@ fn metrics_have_help_and_units_and_health_answers() {
     assert!(read("/healthz").contains("alive"));
     assert!(read("/readyz").contains("ready"));
     let metrics = read("/metrics");
-    for name in ["weir_joins_total{stage=\"connected\"}", "weir_dropped_total{reason=\"stun\"", "weir_peers{"]
-    {
+    for name in [
+        "weir_joins_total{stage=\"connected\"}",
+        "weir_dropped_total{reason=\"stun\"",
+        "weir_peers{",
+        "weir_bytes_out_total{",
+        "weir_first_packet_seconds_count{kind=\"video\"} 0",
+    ] {
         assert!(metrics.contains(name), "{name}");
     }
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")) {

@@ -25,6 +25,8 @@ pub struct WireCounts {
     pub receive_errors: u64,
     pub send_messages: u64,
     pub datagrams_out: u64,
+    /// Of what was dropped as well, if the kernel did that.
+    pub bytes_out: u64,
     pub send_dropped: u64,
 }
 
@@ -138,13 +140,15 @@ impl Wire {
             return;
         }
         for (index, socket) in self.sockets.iter().enumerate() {
+            let mut bytes = 0;
             let runs = egress.runs().iter().filter_map(|run| match run.route {
                 Route::Udp { socket, remote } if usize::from(socket) == index => {
                     Some(Segments { to: remote, bytes: egress.bytes(run), segment: run.segment })
                 }
                 _ => None,
             });
-            let report = self.sent.send(socket, runs);
+            let report = self.sent.send(socket, runs.inspect(|run| bytes += run.bytes.len() as u64));
+            self.counts.bytes_out += bytes;
             if !socket.segments() && !self.is_told {
                 self.is_told = true;
                 tracing::warn!(
@@ -160,6 +164,7 @@ impl Wire {
             for datagram in run.datagrams(egress.arena()) {
                 if connections.send(connection, datagram) {
                     self.counts.datagrams_out += 1;
+                    self.counts.bytes_out += datagram.len() as u64;
                 } else {
                     self.counts.send_dropped += 1;
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use prometheus::IntGauge;
 use tokio::sync::mpsc;
 use weir_livekit::Server;
 use weir_livekit::supervision::{Admission, Barred, Bearer, Gate, Observer, ParticipantEvent};
@@ -30,6 +31,8 @@ pub struct Rooms {
     removed: mpsc::Receiver<Removed>,
     transactions: Option<Arc<Transactions>>,
     homeserver: Option<Homeserver>,
+    /// Whether the homeserver reaches us.
+    up: IntGauge,
     user: Option<Idle>,
 }
 
@@ -45,6 +48,13 @@ impl Rooms {
             Some(registration) => Some(homeserver(matrix, openid, registration)?),
             None => None,
         };
+        let up = IntGauge::new(
+            "weir_appservice_up",
+            "1 while the homeserver reaches the application service; at 0, people who leave a room stay in its call.",
+        )?;
+        if homeserver.is_some() {
+            registry.register(Box::new(up.clone()))?;
+        }
         let user = user::start(matrix, store, registry).await?;
         // The configuration has one of them at most.
         let members: Arc<dyn Members> = match (&homeserver, &user) {
@@ -62,7 +72,7 @@ impl Rooms {
             }
             None => None,
         };
-        Ok(Self { door, rule, removed, transactions, homeserver, user })
+        Ok(Self { door, rule, removed, transactions, homeserver, up, user })
     }
 
     /// What it takes to serve what the homeserver passes on, if it does.
@@ -84,7 +94,7 @@ impl Rooms {
             user.follow(Arc::clone(&self.door));
         }
         if let Some(homeserver) = self.homeserver {
-            tokio::spawn(stay_in_touch(homeserver, self.door));
+            tokio::spawn(stay_in_touch(homeserver, self.door, self.up));
         }
         match self.transactions {
             Some(transactions) => transactions.in_front_of(inner),
@@ -190,7 +200,7 @@ async fn send_away(mut removed: mpsc::Receiver<Removed>, server: Arc<Server>) {
     }
 }
 
-async fn stay_in_touch(homeserver: Homeserver, door: Arc<Door>) {
+async fn stay_in_touch(homeserver: Homeserver, door: Arc<Door>, up: IntGauge) {
     let mut ticks = tokio::time::interval(PING_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut was_well, mut well_for) = (None, 0_u32);
@@ -198,6 +208,7 @@ async fn stay_in_touch(homeserver: Homeserver, door: Arc<Door>) {
         ticks.tick().await;
         let answer = homeserver.ping().await;
         let is_well = Some(answer.is_ok());
+        up.set(answer.is_ok().into());
         well_for = if answer.is_ok() { well_for.saturating_add(1) } else { 0 };
         // At first it makes up for what it could not tell, and may leave out some of that (see `Transactions`).
         door.set_cut_off(well_for < 2);

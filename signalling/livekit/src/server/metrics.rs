@@ -68,6 +68,9 @@ impl Metrics {
             &["kind"],
         )?;
         registry.register(Box::new(first_packet_seconds.clone()))?;
+        for kind in ["audio", "video"] {
+            first_packet_seconds.with_label_values(&[kind]);
+        }
         let joins = labelled(
             "weir_joins_total",
             "Joins by how far they came: requested, refused, joined (signalling), connected (media), resumed.",

@@ -1,8 +1,10 @@
 //! What an operator sees of delegated leaves.
 
+use std::time::Duration;
+
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use super::{Action, Answer, Leaves, Outcome, Stage};
+use super::{Action, Answer, Failure, Leaves, Outcome, Stage};
 
 pub(super) struct Metrics {
     jobs: IntGaugeVec,
@@ -10,7 +12,42 @@ pub(super) struct Metrics {
     calls: IntCounterVec,
 }
 
+const OUTCOMES: [Outcome; 6] = [
+    Outcome::Sent,
+    Outcome::Gone,
+    Outcome::Superseded,
+    Outcome::LeftToHomeserver,
+    Outcome::Refused,
+    Outcome::Unsupported,
+];
+const ACTIONS: [Action; 3] = [Action::Restart, Action::Send, Action::Cancel];
+/// One answer of each name.
+const ANSWERS: [Answer; 10] = [
+    Answer::Done,
+    Answer::Gone,
+    Answer::Limited(Duration::ZERO),
+    Answer::Unrecognised,
+    Answer::Unauthorised,
+    Answer::Refused(0),
+    Answer::Failed(Failure::Connection),
+    Answer::Failed(Failure::Timeout),
+    Answer::Failed(Failure::Status),
+    Answer::Failed(Failure::Forbidden),
+];
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sent => "sent",
+        Outcome::Gone => "gone",
+        Outcome::Superseded => "superseded",
+        Outcome::LeftToHomeserver => "left_to_homeserver",
+        Outcome::Refused => "refused",
+        Outcome::Unsupported => "unsupported",
+    }
+}
+
 impl Metrics {
+    /// All there is to count is there at 0 from the start: a rate needs a first value.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let jobs = IntGaugeVec::new(
             Opts::new(
@@ -36,6 +73,14 @@ impl Metrics {
         registry.register(Box::new(jobs.clone()))?;
         registry.register(Box::new(ended.clone()))?;
         registry.register(Box::new(calls.clone()))?;
+        for outcome in OUTCOMES {
+            ended.with_label_values(&[name(outcome)]);
+        }
+        for action in ACTIONS {
+            for answer in ANSWERS {
+                calls.with_label_values(&[action.name(), answer.name()]);
+            }
+        }
         Ok(Self { jobs, ended, calls })
     }
 
@@ -47,15 +92,7 @@ impl Metrics {
     }
 
     pub fn ended(&self, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Sent => "sent",
-            Outcome::Gone => "gone",
-            Outcome::Superseded => "superseded",
-            Outcome::LeftToHomeserver => "left_to_homeserver",
-            Outcome::Refused => "refused",
-            Outcome::Unsupported => "unsupported",
-        };
-        self.ended.with_label_values(&[outcome]).inc();
+        self.ended.with_label_values(&[name(outcome)]).inc();
     }
 
     pub fn called(&self, action: Action, answer: Answer) {

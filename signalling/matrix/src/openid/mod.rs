@@ -178,9 +178,14 @@ impl OpenId {
         self.config.home.as_ref()
     }
 
+    /// Whose token it is, if a homeserver has said so a moment ago.
+    pub fn remembered(&self, server: &ServerName, token: &str) -> Option<UserId> {
+        self.vouched.get(server, token, now())
+    }
+
     /// Whose token it is.
     pub async fn user(&self, server: &ServerName, token: &str) -> Result<UserId, OpenIdError> {
-        if let Some(user) = self.vouched.get(server, token, now()) {
+        if let Some(user) = self.remembered(server, token) {
             return Ok(user);
         }
         let home = self.config.home.as_ref().filter(|home| home.server == *server);

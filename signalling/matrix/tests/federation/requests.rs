@@ -121,6 +121,12 @@ impl Bench {
             has(endpoint) && has(outcome) && metric.get_counter().get_value() > 0.0
         })
     }
+
+    fn series(&self, name: &str) -> Vec<prometheus::proto::Metric> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        family.get_metric().to_vec()
+    }
 }
 
 fn openid(token: &str) -> Value {
@@ -141,6 +147,25 @@ fn get_token(token: &str, user: &str) -> Value {
 
 pub const CONFERENCE: &str = "2K3BVsUiVbgVZe3yiLDfIauTbcAYJVapBv6RGuweGkY";
 pub const DANA: &str = "@dana:lab.example";
+
+#[tokio::test]
+async fn what_can_be_counted_is_there_from_the_start() {
+    let bench = Bench::new(|_| {}).await;
+    assert_eq!(bench.series("weir_token_requests_total").len(), 3 * 7);
+    assert_eq!(bench.series("weir_openid_lookups_total").len(), 8);
+}
+
+#[tokio::test]
+async fn only_a_homeserver_that_is_asked_takes_time() {
+    let bench = Bench::new(|_| {}).await;
+    for token in ["good", "good", "bad"] {
+        bench.post("/livekit/jwt/sfu/get", &sfu_get(token)).await;
+    }
+    let seconds = &bench.series("weir_openid_lookup_seconds")[0];
+    assert_eq!(seconds.get_histogram().get_sample_count(), 2, "the second was remembered");
+    let lookups = bench.series("weir_openid_lookups_total");
+    assert_eq!(lookups.iter().map(|metric| metric.get_counter().get_value()).sum::<f64>(), 3.0);
+}
 
 #[tokio::test]
 async fn both_endpoints_answer_with_a_focus_and_a_token_for_one_conference() {
