@@ -259,13 +259,14 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     })
 }
 
-/// Everybody may begin calls, with homeservers of this machine too, and nothing is kept.
+/// Everybody may begin calls, with homeservers of this machine too, and nothing is checked or kept.
 fn dev_matrix(dev: &Dev) -> config::Matrix {
     let mut matrix = config::Matrix {
         server_name: dev.server_name.clone(),
         homeserver_url: dev.homeserver_url.clone(),
         creators: vec!["*".to_owned()],
         publishers: vec!["*".to_owned()],
+        membership: config::Membership::Off,
         state_directory: PathBuf::new(),
         ..config::Matrix::default()
     };

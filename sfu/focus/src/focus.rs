@@ -17,7 +17,7 @@ use weir_negotiation::{Candidate, Protocol};
 use weir_udp::SocketOptions;
 
 use crate::admin::{self, Admin, ShardCollector};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Membership};
 use crate::plane::ForwardingPlane;
 use crate::shards::{OnFailure, Shards};
 use crate::{addresses, ice_tcp, matrix, open_files};
@@ -122,7 +122,23 @@ async fn serve(config: Config, started: impl FnOnce(&Started)) -> anyhow::Result
     tokio::spawn(weir_livekit::server::serve(http, router));
     admin.ready.store(true, Ordering::SeqCst);
     let announced: Vec<String> = candidates.iter().map(|candidate| candidate.address.to_string()).collect();
-    tracing::info!(http = %started_at.http, media = announced.join(" "), shards = shards.handles.len(), "started");
+    let of_matrix = config.matrix.is_on().then_some(&config.matrix);
+    if of_matrix
+        .is_some_and(|matrix| matrix.membership != Membership::Off && matrix.sees_rooms_as() == "nothing")
+    {
+        tracing::warn!(
+            "membership is not checked: the focus sees no Matrix room, so whoever knows a room's id may join its call. \
+             [matrix.appservice] or [matrix.user] lets it see rooms; matrix.membership = \"off\" says that it need not"
+        );
+    }
+    tracing::info!(
+        http = %started_at.http, media = announced.join(" "), shards = shards.handles.len(),
+        server_name = of_matrix.map(|matrix| matrix.server_name.as_str()),
+        url = of_matrix.map(|matrix| matrix::url(matrix, reachable)),
+        membership = of_matrix.map(|matrix| matrix.membership.name()),
+        sees_rooms_as = of_matrix.map(config::Matrix::sees_rooms_as),
+        "started"
+    );
     started(&started_at);
 
     let mut signals = Signals::new()?;
@@ -192,15 +208,18 @@ fn start_shards(
     let bind: Vec<SocketAddr> =
         addresses.bind.iter().map(|address| SocketAddr::new(*address, config.media.udp_port)).collect();
     // Sharing the port among our own threads would also share it with a second focus: found out here.
-    for address in &bind {
-        weir_udp::UdpSocket::bind(*address, SocketOptions::default())
-            .map_err(|error| cannot_bind("media.udp_port", *address, &error))?;
-    }
     let options = SocketOptions {
         reuse_port: false,
         receive_buffer: Some(config.media.receive_buffer_bytes),
         send_buffer: Some(config.media.send_buffer_bytes),
     };
+    for (at, address) in bind.iter().enumerate() {
+        let socket = weir_udp::UdpSocket::bind(*address, options)
+            .map_err(|error| cannot_bind("media.udp_port", *address, &error))?;
+        if at == 0 {
+            warn_of_small_buffers(&config.media, &socket);
+        }
+    }
     Ok(Arc::new(Shards::start(
         &bind,
         options,
@@ -208,6 +227,24 @@ fn start_shards(
         (config.media.rate_control, &seeds(shards)),
         on_failure,
     )?))
+}
+
+/// The kernel cuts buffers to its own limits without a word.
+fn warn_of_small_buffers(media: &config::Media, socket: &weir_udp::UdpSocket) {
+    let Ok((receive, send)) = socket.buffers() else { return };
+    for (key, sysctl, asked, got) in [
+        ("media.receive_buffer_bytes", "net.core.rmem_max", media.receive_buffer_bytes, receive),
+        ("media.send_buffer_bytes", "net.core.wmem_max", media.send_buffer_bytes, send),
+    ] {
+        if got < asked {
+            tracing::warn!(
+                key,
+                asked,
+                got,
+                "the kernel cuts a buffer of media sockets: packets are lost in bursts. `sysctl -w {sysctl}={asked}` lets it be"
+            );
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "here the randomness is drawn that shards are passed")]

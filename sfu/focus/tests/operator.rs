@@ -47,16 +47,18 @@ fn weir(arguments: &[&str]) -> Output {
 struct Running {
     child: Child,
     address: String,
+    /// What it has logged until it had started.
+    log: String,
     _file: File,
 }
 
 impl Running {
     fn start(more: &str) -> Self {
-        Self::start_after("", more).0
+        Self::start_after("", more)
     }
 
-    /// Gives as well what it logged until it had started. The shell that starts it does `first`.
-    fn start_after(first: &str, more: &str) -> (Self, String) {
+    /// The shell that starts it does `first`.
+    fn start_after(first: &str, more: &str) -> Self {
         let address = own_address();
         let file = File::new(&format!(
             "http.bind = \"{address}:7880\"\nmedia.bind = [\"{address}\"]\nmedia.shards = 1\n\
@@ -69,11 +71,11 @@ impl Running {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains("started") {
-            assert!(log.read_line(&mut said).unwrap() > 0, "it ended before it started");
+            assert!(log.read_line(&mut said).unwrap() > 0, "it ended before it started: {said}");
         }
         // Whoever logs must never find a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        (Self { child, address, _file: file }, said)
+        Self { child, address, log: said, _file: file }
     }
 
     fn get(&self, path: &str, port: u16, headers: &str) -> TcpStream {
@@ -115,12 +117,12 @@ impl Drop for Running {
 
 #[test]
 fn open_files_are_as_many_as_the_system_lets_us_have_and_too_few_are_told() {
-    let (focus, _) = Running::start_after("ulimit -S -n 500;", "");
+    let focus = Running::start_after("ulimit -S -n 500;", "");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", focus.child.id())).unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let (soft, hard) = files.trim().split_once(' ').unwrap();
     assert!(hard.trim_start().starts_with(soft), "{limits}");
-    let (_focus, said) = Running::start_after("ulimit -n 500;", "");
+    let said = &Running::start_after("ulimit -n 500;", "").log;
     assert!(said.contains("files=500") && said.contains("LimitNOFILE=16384"), "{said}");
 }
 
@@ -323,6 +325,28 @@ fn matrix_section(more: &str) -> (String, PathBuf) {
         directory.display()
     );
     (section, directory)
+}
+
+#[test]
+fn the_start_says_what_becomes_of_people_from_matrix_and_what_the_kernel_does_not_give() {
+    let (section, directory) = matrix_section("");
+    let log = &Running::start(&section).log;
+    for said in [
+        "membership is not checked",
+        "[matrix.user]",
+        "server_name=\"lab.example\"",
+        "sees_rooms_as=\"nothing\"",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    let (section, other_directory) = matrix_section("membership = \"off\"");
+    let log = &Running::start(&section).log;
+    assert!(!log.contains("not checked") && log.contains("membership=\"off\""), "{log}");
+    let log = &Running::start("media.receive_buffer_bytes = 1073741824").log;
+    assert!(log.contains("net.core.rmem_max=1073741824") && !log.contains("server_name"), "{log}");
+    for directory in [directory, other_directory] {
+        let _ = std::fs::remove_dir_all(directory);
+    }
 }
 
 #[test]

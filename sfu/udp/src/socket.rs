@@ -60,6 +60,11 @@ impl UdpSocket {
         self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
     }
 
+    /// What the kernel holds for us, to receive and to send, as [`SocketOptions`] counts it.
+    pub fn buffers(&self) -> io::Result<(usize, usize)> {
+        Ok((self.socket.recv_buffer_size()? / 2, self.socket.send_buffer_size()? / 2))
+    }
+
     /// Whether runs leave as one message each at present.
     pub fn segments(&self) -> bool {
         self.segmentation.is_on()

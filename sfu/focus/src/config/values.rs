@@ -105,6 +105,15 @@ impl Matrix {
     pub fn is_on(&self) -> bool {
         !self.server_name.is_empty()
     }
+
+    /// As what the focus sees rooms.
+    pub fn sees_rooms_as(&self) -> &'static str {
+        match (&self.appservice.registration, self.user.is_on()) {
+            (Some(_), _) => "appservice",
+            (None, true) => "user",
+            (None, false) => "nothing",
+        }
+    }
 }
 
 impl Default for Matrix {
@@ -134,6 +143,17 @@ pub enum Membership {
     Require,
     WhenVisible,
     Off,
+}
+
+impl Membership {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::WhenVisible => "when-visible",
+            Self::Off => "off",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -132,16 +132,21 @@ impl Foundation {
         };
         let policy = ByRoom { rule: rooms.rule, servers, door: Arc::clone(&rooms.door) };
         let signer = key.map(|key| key.name).unwrap_or_default();
-        let url = match matrix.url.as_str() {
-            "" => format!("ws://{http}/livekit/sfu"),
-            url => url.to_owned(),
-        };
+        let url = url(matrix, http);
         let validity = Duration::from_secs(matrix.token_seconds.into());
         let foci = ThisFocus::new(Arc::clone(server), keys, signer, url, validity);
         let leaves = leaves.map(|leaves| Arc::new(leaves) as Arc<dyn weir_matrix::service::Leaves>);
         let parts = Parts { openid, policy: Arc::new(policy), foci: Arc::new(foci), leaves, through };
         let service = Service::new(&matrix.prefix, parts, registry)?;
         Ok(rooms.start(server, service.in_front_of(server.router())))
+    }
+}
+
+/// Where clients are told to connect.
+pub fn url(matrix: &Matrix, http: SocketAddr) -> String {
+    match matrix.url.as_str() {
+        "" => format!("ws://{http}/livekit/sfu"),
+        url => url.to_owned(),
     }
 }
 
