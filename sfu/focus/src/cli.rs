@@ -20,6 +20,9 @@ use crate::{check, focus, logging};
 /// The longest that a token made here is good for: ten years, in seconds.
 const MAX_VALIDITY: u32 = 10 * 366 * 24 * 3600;
 
+/// Good on loopback only, since it is published.
+const DEV_SECRET: &str = "secret";
+
 /// A Matrix conference focus: forwards the media of group calls. LiveKit clients use it as they are.
 #[derive(Parser)]
 #[command(name = "weir", version, max_term_width = 100)]
@@ -51,7 +54,7 @@ enum Command {
 #[derive(Args)]
 struct Dev {
     /// Address to listen on and to tell clients; other machines can connect only if it is not loopback.
-    /// 0.0.0.0 is all of this machine's
+    /// 0.0.0.0 is all of this machine's. Where others can connect, choose a --secret: everybody knows the default one
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
     bind: IpAddr,
     /// Port for HTTP and WebSockets (TCP)
@@ -70,7 +73,7 @@ struct Dev {
     #[arg(long, default_value = "devkey", value_parser = NonEmptyStringValueParser::new())]
     key: String,
     /// Secret of the API key
-    #[arg(long, default_value = "secret", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, default_value = DEV_SECRET, value_parser = NonEmptyStringValueParser::new())]
     secret: String,
     /// Name of a Matrix homeserver that is tried out beside it
     #[arg(long, default_value = "localhost", value_name = "NAME", value_parser = parse_server_name)]
@@ -135,7 +138,7 @@ struct Token {
     #[arg(long, default_value = "devkey", value_parser = NonEmptyStringValueParser::new())]
     key: String,
     /// Secret of the API key
-    #[arg(long, default_value = "secret", env = "WEIR_SECRET", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, default_value = DEV_SECRET, env = "WEIR_SECRET", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     secret: String,
     /// The room to join
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
@@ -259,7 +262,8 @@ fn run_dev(dev: Dev) -> anyhow::Result<()> {
     })
 }
 
-/// Everybody may begin calls, with homeservers of this machine too, and nothing is checked or kept.
+/// Everybody may begin calls, and nothing is checked or kept. Where nobody else can ask, homeservers of this machine are
+/// asked too.
 fn dev_matrix(dev: &Dev) -> config::Matrix {
     let mut matrix = config::Matrix {
         server_name: dev.server_name.clone(),
@@ -271,10 +275,12 @@ fn dev_matrix(dev: &Dev) -> config::Matrix {
         ..config::Matrix::default()
     };
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    matrix.openid.allow_networks = vec![
-        IpNet::new(loopback[0], 8).expect("an IPv4 address has 32 bits"),
-        IpNet::new(loopback[1], 128).expect("an IPv6 address has 128 bits"),
-    ];
+    if dev.bind.is_loopback() {
+        matrix.openid.allow_networks = vec![
+            IpNet::new(loopback[0], 8).expect("an IPv4 address has 32 bits"),
+            IpNet::new(loopback[1], 128).expect("an IPv6 address has 128 bits"),
+        ];
+    }
     matrix.openid.authorities_file.clone_from(&dev.authorities_file);
     matrix
 }
@@ -294,13 +300,29 @@ fn greeting(dev: &Dev, room: &str, tokens: &[(&str, String)], started: &focus::S
     let service = format!("http://{}{}", started.reachable_http(), config::Matrix::default().prefix);
     let metrics = started.admin.map(|admin| format!("Metrics: http://{admin}/metrics\n"));
     format!(
-        "Weir runs on this machine, for trying out. It stops with Ctrl-C.\n\n  URL       {url}\n  API key   {key}\n  \
+        "Weir runs on this machine, for trying out. It stops with Ctrl-C.\n{}\n  URL       {url}\n  API key   {key}\n  \
          secret    {secret}\n  room      {room}\n\n{}Paste the URL and a token into any LiveKit client. For more \
          people:\n  {}\nMatrix homeservers name it to their clients as livekit_service_url: {service}\n{}",
+        caution(dev),
         tokens.collect::<String>(),
         more_tokens(dev, room),
         metrics.unwrap_or_default()
     )
+}
+
+/// What others may do who can connect.
+fn caution(dev: &Dev) -> &'static str {
+    match (dev.bind.is_loopback(), dev.secret == DEV_SECRET) {
+        (true, _) => "",
+        (false, true) => {
+            "WARNING: others can reach it, and everybody knows its secret, so everybody may join any room. Choose \
+             another with --secret; for more than trying out there is `weir run`.\n"
+        }
+        (false, false) => {
+            "WARNING: others can reach it, and users of every homeserver may begin calls here. For more than trying \
+             out there is `weir run`.\n"
+        }
+    }
 }
 
 /// Prints. Whoever has read enough, such as `head`, closes the pipe: no reason to fail.
@@ -311,7 +333,7 @@ fn say(text: &str) {
 
 /// The command that makes another token for the focus that runs.
 fn more_tokens(dev: &Dev, room: &str) -> String {
-    let defaults = (dev.key == "devkey", dev.secret == "secret");
+    let defaults = (dev.key == "devkey", dev.secret == DEV_SECRET);
     let key = if defaults.0 { String::new() } else { format!(" --key {}", dev.key) };
     let secret = if defaults.1 { "" } else { " --secret …" };
     format!("weir token{key}{secret} --room {room} --identity carol")
@@ -373,6 +395,28 @@ mod tests {
         assert!(parse("weir dev --udp-port 9000 --shards 26").is_ok());
         assert!(parse("weir dev --udp-port 0").is_err());
         assert!(parse("weir dev --shards 27").is_err());
+    }
+
+    #[test]
+    fn where_others_can_connect_they_have_nothing_of_this_machine_asked_and_the_operator_is_warned() {
+        let dev = |flags: &str| match parse(&format!("weir dev{flags}")).unwrap().command {
+            Command::Dev(dev) => dev,
+            _ => unreachable!("it was asked for"),
+        };
+        for flags in ["", " --bind ::1", " --bind 127.1.2.3"] {
+            let dev = dev(flags);
+            assert!(
+                caution(&dev).is_empty() && !dev_matrix(&dev).openid.allow_networks.is_empty(),
+                "{flags}"
+            );
+        }
+        for (flags, remedy) in
+            [(" --bind 0.0.0.0", "--secret"), (" --bind 192.0.2.1 --secret own", "weir run")]
+        {
+            let dev = dev(flags);
+            assert!(caution(&dev).contains(remedy) && caution(&dev).contains("WARNING"), "{flags}");
+            assert!(dev_matrix(&dev).openid.allow_networks.is_empty(), "{flags}");
+        }
     }
 
     #[test]
