@@ -211,9 +211,20 @@ fn generate_registration(Generate { server_name, url, out, tokens }: &Generate) 
         ),
         false => ("", ""),
     };
-    registration.write(out).with_context(|| format!("{} cannot be written", out.display()))?;
+    registration.write(out).map_err(|error| ConfigError::File {
+        key: "--out",
+        path: out.clone(),
+        remedy: match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                "use that one, since the homeserver may know it; or name another file, and restart both with it"
+            }
+            _ => "name a file in a directory that is there and that you may write",
+        },
+        error,
+    })?;
     say(&format!(
-        "{file} is written. It holds secrets: let only the homeserver and weir read it.\n\nSynapse, homeserver.yaml:\n  \
+        "{file} is written. It holds secrets, and only you can read it. Let the homeserver and weir, by a group that both \
+         are in:\n  chgrp GROUP {file} && chmod 640 {file}\n\nSynapse, homeserver.yaml:\n  \
          app_service_config_files: [\"{file}\"]{for_homeserver}\nWeir:\n  [matrix]\n  homeserver_url = \"http://127.0.0.1:8008\"  # its \
          client-server API\n  [matrix.appservice]\n  registration = \"{file}\"{for_weir}\n\nThen restart weir, and after it the \
          homeserver.\n",

@@ -216,6 +216,12 @@ fn what_the_registration_and_the_configuration_say_of_tokens_must_agree() {
         let advice = String::from_utf8(generated.stdout).unwrap();
         assert!(generated.status.success() && advice.contains("tokens = true") == flag.is_some(), "{advice}");
         assert_eq!(advice.contains("msc4512_enabled"), flag.is_some(), "{advice}");
+        assert!(advice.contains(&format!("chmod 640 {path}")), "{advice}");
+        let again = String::from_utf8(weir(&generate).stderr).unwrap();
+        assert!(
+            again.contains(&format!("--out: {path}: ")) && again.contains("remedy: use that one"),
+            "{again}"
+        );
         let file = File::new(&format!(
             "keys.main = \"{SECRET}\"\nadmin.bind = \"127.0.0.1:0\"\nhttp.bind = \"127.0.0.1:0\"\n[matrix]\nserver_name = \"lab.example\"\n\
              url = \"ws://x\"\nhomeserver_url = \"http://127.0.0.1:1\"\nstate_directory = \"\"\n[matrix.appservice]\n\
