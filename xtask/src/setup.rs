@@ -64,20 +64,20 @@ pub fn stage() -> Result<()> {
     install_python(&SYNAPSE)
 }
 
+/// Where distributions have the certificates of authorities: Debian's kin, and Fedora's.
+const AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+/// Whatever it came with: Debian's package is one of the ways.
 fn is_installed(package: &str) -> bool {
-    // What came another way serves as well.
     let program = match package {
+        "python3-venv" => return shell::output("python3", &["-c", "import ensurepip, venv"]).is_some(),
+        "ca-certificates" => return AUTHORITIES.iter().any(|path| Path::new(path).exists()),
         "build-essential" => "cc",
         "iproute2" => "ip",
         "nodejs" => "node",
-        "python3-venv" | "ca-certificates" => "",
         package => package,
     };
-    let on_path =
-        !program.is_empty() && shell::output("sh", &["-c", &format!("command -v {program}")]).is_some();
-    on_path
-        || shell::output("dpkg-query", &["-W", "-f", "${Status}", package])
-            .is_some_and(|status| status.contains("install ok installed"))
+    shell::output("sh", &["-c", &format!("command -v {program}")]).is_some()
 }
 
 fn install_packages(packages: &[(&str, &str)]) -> Result<()> {
@@ -85,24 +85,24 @@ fn install_packages(packages: &[(&str, &str)]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    let names: Vec<_> = missing.iter().map(|(package, _)| *package).collect();
+    if shell::output("sh", &["-c", "command -v apt-get"]).is_none() {
+        bail!("please install {}, or what your distribution calls them", names.join(" "));
+    }
     println!("installing Debian packages:");
     for (package, reason) in &missing {
         println!("  {package}: {reason}");
     }
-    if shell::output("id", &["-u"]).as_deref() != Some("0") {
-        let names: Vec<_> = missing.iter().map(|(package, _)| *package).collect();
-        bail!("that needs root; install them yourself: apt-get install {}", names.join(" "));
-    }
-    shell::run("apt-get", &["update", "-qq"])?;
-    let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-    ]);
-    install.args(missing.iter().map(|(package, _)| *package));
-    shell::run_with(&mut install)
+    shell::run_with(apt_get().args(["update", "-qq"]))?;
+    shell::run_with(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(names))
+}
+
+/// As root, which `sudo` makes whoever is not; it would take the environment off.
+fn apt_get() -> Command {
+    let is_root = shell::output("id", &["-u"]).as_deref() == Some("0");
+    let mut command = Command::new(if is_root { "env" } else { "sudo" });
+    command.args((!is_root).then_some("env")).args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command
 }
 
 fn install_node_modules(folder: &str) -> Result<()> {
