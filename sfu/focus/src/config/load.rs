@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Config;
 use super::check::check;
 use super::explain::explain;
+use super::{Config, every_key};
 
 /// Overrides are variables of this prefix, with sections and keys parted by two underscores.
 const ENVIRONMENT_PREFIX: &str = "WEIR__";
@@ -111,23 +111,25 @@ fn name_variable(mut error: ConfigError, overridden: &[(String, String)]) -> Con
 /// Variables that look like overrides and are none, for want of an underscore: each with the right name. They are no
 /// error, since container platforms set variables of their own that begin with a service's name.
 pub fn overlooked(names: impl IntoIterator<Item = String>) -> Vec<(String, String)> {
-    let table = toml::Table::try_from(Config::default()).unwrap_or_default();
-    let keys = table.iter().flat_map(|(section, keys)| {
-        let keys = keys.as_table().into_iter().flat_map(toml::Table::keys);
-        keys.map(move |key| (section.to_ascii_uppercase(), key.to_ascii_uppercase()))
-    });
-    let keys: Vec<(String, String)> = keys.collect();
+    let mut keys = Vec::new();
+    list_keys(&every_key(), "", &mut keys);
     let meant = |name: &str| {
-        let rest = name.strip_prefix("WEIR_")?;
-        let (section, key) =
-            keys.iter().find(|(section, key)| rest.replace("__", "_") == format!("{section}_{key}"))?;
-        Some(format!("{ENVIRONMENT_PREFIX}{section}__{key}")).filter(|right| right != name)
+        let rest = name.strip_prefix("WEIR_")?.replace("__", "_");
+        let key = keys.iter().find(|key| rest == key.replace("__", "_"))?;
+        Some(format!("{ENVIRONMENT_PREFIX}{key}")).filter(|right| right != name)
     };
-    names
-        .into_iter()
-        .filter_map(|name| Some((meant(&name)?, name)))
-        .map(|(right, name)| (name, right))
-        .collect()
+    names.into_iter().filter_map(|name| meant(&name).map(|right| (name, right))).collect()
+}
+
+/// All keys as variables name them, behind the prefix.
+fn list_keys(table: &toml::Table, section: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let key = format!("{section}{}", key.to_ascii_uppercase());
+        match value.as_table() {
+            Some(table) => list_keys(table, &format!("{key}__"), keys),
+            None => keys.push(key),
+        }
+    }
 }
 
 fn read_key_file(path: &Path) -> Result<std::collections::BTreeMap<String, String>, ConfigError> {

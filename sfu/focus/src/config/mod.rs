@@ -138,10 +138,25 @@ mod tests {
 
     #[test]
     fn a_variable_with_too_few_underscores_is_noticed() {
-        let names =
-            ["WEIR_MEDIA_UDP_PORT", "WEIR__MEDIA__UDP_PORT", "WEIR_PORT", "WEIR_SERVICE_HOST", "PATH"];
-        let overlooked = overlooked(names.map(str::to_owned));
-        assert_eq!(overlooked, [("WEIR_MEDIA_UDP_PORT".to_owned(), "WEIR__MEDIA__UDP_PORT".to_owned())]);
+        for (name, right) in [
+            ("WEIR_MEDIA_UDP_PORT", Some("WEIR__MEDIA__UDP_PORT")),
+            ("WEIR_MEDIA__UDP_PORT", Some("WEIR__MEDIA__UDP_PORT")),
+            ("WEIR_KEY_FILE", Some("WEIR__KEY_FILE")),
+            ("WEIR_ROOM_AUTO_CREATE", Some("WEIR__ROOM__AUTO_CREATE")),
+            ("WEIR_MATRIX_HOMESERVER_URL", Some("WEIR__MATRIX__HOMESERVER_URL")),
+            ("WEIR_MATRIX_USER_PASSWORD_FILE", Some("WEIR__MATRIX__USER__PASSWORD_FILE")),
+            ("WEIR_MATRIX__OPENID_ALLOW_NETWORKS", Some("WEIR__MATRIX__OPENID__ALLOW_NETWORKS")),
+            ("WEIR__MEDIA__UDP_PORT", None),
+            ("WEIR__KEY_FILE", None),
+            ("WEIR_PORT", None),
+            ("WEIR_SERVICE_HOST", None),
+            ("WEIR_SECRET", None),
+            ("WEIR_ACCESS_TOKEN", None),
+            ("PATH", None),
+        ] {
+            let expected: Vec<_> = right.iter().map(|right| (name.to_owned(), (*right).to_owned())).collect();
+            assert_eq!(overlooked([name.to_owned()]), expected, "{name}");
+        }
     }
 
     #[test]
