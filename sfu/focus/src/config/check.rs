@@ -1,8 +1,10 @@
 //! What a type cannot say.
 
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
-use super::{Config, ConfigError, Media};
+use super::{Config, ConfigError, Limits, Media};
 use crate::logging;
 
 /// RFC 7518 §3.2: an HS256 key has at least 256 bits. 32 characters of anything random have about that.
@@ -10,13 +12,18 @@ const MIN_SECRET_CHARS: usize = 32;
 /// As many shards as user fragments can tell apart.
 const MAX_SHARDS: u8 = weir_core::shard::MAX_SHARDS;
 /// A socket's buffer. Less does not hold the packets of one key frame; more is seconds of delay.
-const BUFFER_BYTES: std::ops::RangeInclusive<usize> = 64 * 1024..=1024 * 1024 * 1024;
+const BUFFER_BYTES: RangeInclusive<usize> = 64 * 1024..=1024 * 1024 * 1024;
+/// As many m-lines as a peer connection has. Without any, nobody would be seen or heard.
+const TRACKS: RangeInclusive<usize> = 1..=weir_negotiation::MAX_MEDIA;
+/// Half of what a client can say in one message, and an eighth of what may wait for one.
+const TEXT_BYTES: RangeInclusive<usize> = 0..=1024 * 1024;
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_keys(config)?;
     check_addresses(&config.media)?;
     check_ports(config)?;
     check_media(&config.media)?;
+    check_limits(&config.limits)?;
     check_ice_servers(config)?;
     super::matrix::check(&config.matrix)?;
     logging::filter(&config.log.level)?;
@@ -30,6 +37,19 @@ pub(super) fn wrong(key: &str, value: impl ToString, problem: &str, remedy: &str
         problem: problem.to_owned(),
         remedy: remedy.to_owned(),
     })
+}
+
+pub(super) fn check_number<T: PartialOrd + Display>(
+    key: &str,
+    number: T,
+    range: RangeInclusive<T>,
+    advice: &str,
+) -> Result<(), ConfigError> {
+    if range.contains(&number) {
+        return Ok(());
+    }
+    let remedy = format!("choose from {} to {}; {advice}", range.start(), range.end());
+    wrong(key, number, "it is out of range", &remedy)
 }
 
 fn check_keys(config: &Config) -> Result<(), ConfigError> {
@@ -134,6 +154,13 @@ fn check_media(media: &Media) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    let (key, tracks) = ("limits.tracks_per_participant", limits.tracks_per_participant);
+    check_number(key, tracks, TRACKS, "64 serves most")?;
+    check_number("limits.metadata_bytes", limits.metadata_bytes, TEXT_BYTES, "524288 serves most")?;
+    check_number("limits.attributes_bytes", limits.attributes_bytes, TEXT_BYTES, "65536 serves most")
 }
 
 fn check_ice_servers(config: &Config) -> Result<(), ConfigError> {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use weir_matrix::names::{ServerName, UserId};
 use weir_matrix::openid::Home;
 
-use super::check::wrong;
+use super::check::{check_number, wrong};
 use super::{ConfigError, Matrix, Membership, User};
 
 /// A client connects within some seconds of its token; a day is longer than any call is prepared.
@@ -172,12 +172,4 @@ fn check_servers(key: &str, servers: &[String]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
-}
-
-fn check_number(key: &str, number: u32, range: RangeInclusive<u32>, advice: &str) -> Result<(), ConfigError> {
-    if range.contains(&number) {
-        return Ok(());
-    }
-    let remedy = format!("choose from {} to {}; {advice}", range.start(), range.end());
-    wrong(key, number, "that does not work", &remedy)
 }

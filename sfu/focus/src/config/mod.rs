@@ -8,7 +8,7 @@ mod values;
 
 pub use load::{ConfigError, load, overlooked};
 pub use matrix::{user_homeserver, user_id};
-pub use values::{Config, Log, LogFormat, Matrix, Media, Membership, User};
+pub use values::{Config, Limits, Log, LogFormat, Matrix, Media, Membership, User};
 
 /// Every key with its meaning and default. A test holds it against [`Config::default`].
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -246,7 +246,26 @@ mod tests {
                 "matrix.user.id = weir",
                 "leave out [matrix.user]",
             ),
-            (matrix("openid.timeout_seconds = 0"), "matrix.openid.timeout_seconds", "from 1 to 60"),
+            (
+                matrix("openid.timeout_seconds = 0"),
+                "matrix.openid.timeout_seconds = 0: it is out of range",
+                "from 1 to 60",
+            ),
+            (
+                format!("{KEYS}[limits]\ntracks_per_participant = 0"),
+                "limits.tracks_per_participant = 0",
+                "from 1 to 512",
+            ),
+            (
+                format!("{KEYS}[limits]\nmetadata_bytes = 1048577"),
+                "limits.metadata_bytes",
+                "from 0 to 1048576",
+            ),
+            (
+                format!("{KEYS}[limits]\nattributes_bytes = 4194304"),
+                "limits.attributes_bytes",
+                "from 0 to 1048576",
+            ),
             (matrix("openid.lookups_per_second = 0"), "matrix.openid.lookups_per_second", "from 1"),
             (
                 matrix("openid.allow_networks = [\"10.0.0.0\"]"),
