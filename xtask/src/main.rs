@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install what the tests need: Debian packages (as root), browsers, client SDKs
+    /// Install what the tests need: Debian packages (as root or by sudo), browsers, client SDKs
     Setup,
     /// Format, lints, dependencies and forbidden words
     Check,

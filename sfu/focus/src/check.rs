@@ -19,16 +19,18 @@ pub struct Check {
     #[arg(long, value_name = "ROOM_ID")]
     room: Option<String>,
     /// Certificates of authorities to trust beside the public ones (PEM)
-    #[arg(long, value_name = "FILE")]
-    authorities: Option<PathBuf>,
+    #[arg(long, alias = "authorities", value_name = "FILE")]
+    authorities_file: Option<PathBuf>,
 }
 
 pub fn run(check: Check) -> anyhow::Result<()> {
-    let authorities = match &check.authorities {
-        Some(path) => std::fs::read(path).with_context(|| format!("--authorities: {}", path.display()))?,
+    let authorities = match &check.authorities_file {
+        Some(path) => {
+            std::fs::read(path).with_context(|| format!("--authorities-file: {}", path.display()))?
+        }
         None => Vec::new(),
     };
-    let web = Web::new(&authorities).context("--authorities")?;
+    let web = Web::new(&authorities).context("--authorities-file")?;
     let options = Options { server: check.server, access_token: check.access_token, room: check.room };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -43,7 +43,7 @@ enum Command {
     },
     /// Print or check a configuration
     Config(ConfigCommand),
-    /// Print an access token for one person and one room
+    /// Print an access token for one person and one room; without --key and --secret it is for `weir dev`
     Token(Token),
     /// Walk the path that a Matrix client walks to a call, and name what stops it
     Check(check::Check),
