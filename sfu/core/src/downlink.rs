@@ -246,6 +246,28 @@ impl Downlink {
         has_room
     }
 
+    /// Lets packets that follow `first` in its encoding go before all that waits, but for those that wait already. False
+    /// if there is no room for all.
+    pub fn wait_first(&mut self, first: &Waiting, names: impl DoubleEndedIterator<Item = Waiting>) -> bool {
+        let place = |name: &Waiting| usize::try_from(name.sequence.checked_sub(first.sequence)?).ok();
+        let mut waits = [false; MAX_WAITING];
+        let of_it =
+            |name: &&Waiting| (name.subscription, name.encoding) == (first.subscription, first.encoding);
+        for waiting in self.waiting.iter().filter(of_it) {
+            if let Some(waits) = place(waiting).and_then(|place| waits.get_mut(place)) {
+                *waits = true;
+            }
+        }
+        for name in names.rev() {
+            match place(&name).and_then(|place| waits.get(place)) {
+                Some(true) => {}
+                Some(false) if self.waiting.len() < MAX_WAITING => self.waiting.push_front(name),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// The next that may go now.
     pub fn take_due(&mut self, now: Instant) -> Option<Waiting> {
         let due = self.pacer.when(now, Class::Video) <= now || !self.is_limited(now);

@@ -433,14 +433,20 @@ impl Subscription {
         packets.wrapping_sub(std::mem::replace(accounted, *packets))
     }
 
-    /// The packet that has this egress number, if it was sent and may be sent again.
+    /// The packet that has this egress number, if it may be sent again or was not sent at all: [`Self::is_open`].
     pub fn source_of(&mut self, now: Instant, sequence_number: u16) -> Option<(u64, u8, u64)> {
         let number = self.sequence.extend_egress(sequence_number);
         let (encoding, ingress) = self.sequence.ingress_of(number)?;
-        if self.sequence.is_open(number) {
-            return None; // it may have just come, and the flush decides whether it is for this subscriber at all
-        }
-        self.resends.may(now, number).then_some((number, encoding, ingress))
+        let may_go = match self.is_open(number) {
+            true => self.encoding().is_some(),
+            false => self.resends.may(now, number),
+        };
+        may_go.then_some((number, encoding, ingress))
+    }
+
+    /// Whether nothing was sent under this egress number yet, though something may be.
+    pub fn is_open(&self, number: u64) -> bool {
+        self.sequence.is_open(number)
     }
 
     /// Sends a packet again, on the retransmission stream if there is one

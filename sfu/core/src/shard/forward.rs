@@ -41,7 +41,7 @@ impl Shard {
             let len = rest.iter().take_while(|packet| packet.publication == index).take(MAX_GROUP).count();
             let group = &mut rest[..len];
             if let Some(publication) = self.model.publications.get(index as usize) {
-                let room = len + longest_replay(publication, group);
+                let room = len + longest_replay(group);
                 if self.cursor.subscriber == 0 {
                     plan_padding(publication, group);
                 }
@@ -230,6 +230,13 @@ pub(super) fn resend_from_ring(
     }
     let Some((number, encoding, ingress)) = subscription.source_of(now, sequence_number) else { return };
     match publication.offer(encoding, ingress, 0) {
+        Some(mut offer) if subscription.is_open(number) && out.egress.has_room_for(1) => {
+            // It came late, and waits or was not offered in its time. It fills its place; nothing begins with it.
+            offer.facts.key_frame_start = false;
+            let outcome = subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress);
+            out.stats.rtp_out += u64::from(outcome == Outcome::Sent);
+        }
+        _ if subscription.is_open(number) => {} // it is missing here, too
         Some(offer) if out.egress.has_room_for(1) => {
             if subscription.resend(now, &offer, number, way, &mut out.egress) {
                 out.stats.retransmitted += 1;
@@ -312,7 +319,10 @@ fn forward_group(
         }
         let Some(state) = publication.encodings.get(usize::from(pending.encoding)) else { continue };
         let Some(packet) = state.ring.get(pending.sequence) else { continue };
-        let offer = Offer { packet, facts: pending.facts, codec: pending.codec, padding: pending.padding };
+        let mut facts = pending.facts;
+        // Nobody can begin with what too many have overtaken: they would be missing.
+        facts.key_frame_start &= pending.overtaken() <= MAX_REPLAY;
+        let offer = Offer { packet, facts, codec: pending.codec, padding: pending.padding };
         match subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) {
             Outcome::NotSent => continue,
             Outcome::Sent => out.stats.rtp_out += 1,
@@ -352,14 +362,17 @@ fn wait(
     }
 }
 
+impl Pending {
+    /// By how many it had been overtaken when it came.
+    fn overtaken(&self) -> usize {
+        usize::try_from(self.latest.saturating_sub(self.sequence)).unwrap_or(usize::MAX)
+    }
+}
+
 /// How many packets [`follow`] may add to a group for one subscriber.
-fn longest_replay(publication: &Publication, group: &[Pending]) -> usize {
+fn longest_replay(group: &[Pending]) -> usize {
     let starts = group.iter().filter(|packet| packet.facts.key_frame_start);
-    let overtaken = starts.filter_map(|packet| {
-        let latest = publication.encodings[usize::from(packet.encoding)].ring.latest()?;
-        Some(latest.saturating_sub(packet.sequence))
-    });
-    overtaken.max().unwrap_or(0).min(MAX_REPLAY as u64) as usize
+    starts.map(Pending::overtaken).filter(|overtaken| *overtaken <= MAX_REPLAY).max().unwrap_or(0)
 }
 
 /// A stretch began with a packet that others had overtaken: they follow from the ring.
@@ -371,17 +384,16 @@ fn follow(
     way: &mut Way<'_>,
     out: &mut Outbox,
 ) -> Option<(u8, u64)> {
-    let latest = publication.encodings[usize::from(first.encoding)].ring.latest()?;
-    if latest <= first.sequence || latest - first.sequence > MAX_REPLAY as u64 || !publication.is_video() {
+    if first.overtaken() == 0 || !publication.is_video() {
         return None;
     }
-    for sequence in first.sequence + 1..=latest {
+    for sequence in first.sequence + 1..=first.latest {
         offer_from_ring(now, publication, first.encoding, sequence, subscription, way, out);
     }
-    Some((first.encoding, latest))
+    Some((first.encoding, first.latest))
 }
 
-/// False if the ring has lost it.
+/// What became of a packet, unless the ring has lost it.
 pub(super) fn offer_from_ring(
     now: Instant,
     publication: &Publication,
@@ -390,13 +402,14 @@ pub(super) fn offer_from_ring(
     subscription: &mut Subscription,
     way: &mut Way<'_>,
     out: &mut Outbox,
-) -> bool {
-    let Some(offer) = publication.offer(encoding, sequence, 0) else { return false };
-    if subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress) != Outcome::NotSent {
+) -> Option<Outcome> {
+    let offer = publication.offer(encoding, sequence, 0)?;
+    let outcome = subscription.offer(now, &offer, &publication.encodings, way, &mut out.egress);
+    if outcome != Outcome::NotSent {
         out.stats.rtp_out += 1;
         note_started(publication, subscription, out);
     }
-    true
+    Some(outcome)
 }
 
 fn note_started(publication: &Publication, subscription: &mut Subscription, out: &mut Outbox) {

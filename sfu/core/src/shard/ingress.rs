@@ -91,6 +91,7 @@ impl Shard {
             payload_type: format.payload_type,
             info,
         };
+        let latest = encoding.ring.latest().unwrap_or(sequence);
         match encoding.ring.insert(meta, payload, descriptor) {
             Inserted::New => {}
             Inserted::Duplicate | Inserted::TooOld => return Err(Drop::Duplicate),
@@ -116,6 +117,7 @@ impl Shard {
             publication: stream.publication,
             order: self.pending.len() as u32,
             sequence,
+            latest,
             encoding: stream.encoding,
             codec: format.codec,
             facts,

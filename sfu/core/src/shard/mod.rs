@@ -127,6 +127,8 @@ struct Pending {
     /// Place in the batch: forwarding keeps the order of arrival within a publication.
     order: u32,
     sequence: u64,
+    /// The newest of its encoding when it came.
+    latest: u64,
     encoding: u8,
     codec: Codec,
     facts: PacketFacts,

@@ -8,8 +8,10 @@ use weir_rtp::rtcp::TransportFeedback;
 use super::forward::{offer_from_ring, resend_from_ring};
 use super::timeouts::TICK;
 use super::{Model, Shard};
-use crate::downlink::Downlink;
+use crate::downlink::{Downlink, Waiting};
+use crate::publication::Publication;
 use crate::stats::Drop;
+use crate::subscription::{Outcome, Subscription};
 
 /// Packets of one peer that leave in one turn: what fits into the arena beside others.
 const MAX_TURN: usize = 64;
@@ -89,8 +91,11 @@ impl Shard {
             let Some(mut way) = peer.way() else { return };
             let publication = &publications[subscription.publication as usize];
             let had_started = subscription.started;
-            if !offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out) {
-                subscription.skip(name.encoding, name.sequence);
+            match offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out)
+            {
+                Some(Outcome::Started) => follow_in_turn(now, publication, &name, subscription, way.line),
+                Some(_) => {}
+                None => subscription.skip(name.encoding, name.sequence),
             }
             if subscription.started && !had_started {
                 peer.reported.push(name.subscription);
@@ -115,5 +120,30 @@ impl Shard {
                 out.stats.probes += 1;
             }
         }
+    }
+}
+
+/// A stretch began with a packet that waited. Those that had overtaken it take their turns after it, from the ring. Where
+/// they cannot, it goes on with a key frame.
+fn follow_in_turn(
+    now: Instant,
+    publication: &Publication,
+    first: &Waiting,
+    subscription: &mut Subscription,
+    line: Option<&mut Downlink>,
+) {
+    let ring = &publication.encodings[usize::from(first.encoding)].ring;
+    let (Some(line), Some(latest)) = (line, ring.latest()) else { return };
+    let kept = (first.sequence + 1..=latest).filter_map(|sequence| ring.get(sequence));
+    let names = kept.map(|packet| Waiting {
+        sequence: packet.meta.sequence,
+        timestamp: packet.meta.timestamp,
+        begins: false,
+        since: now,
+        ..*first
+    });
+    match line.wait_first(first, names) {
+        true => subscription.offer_anew(first.encoding),
+        false => subscription.restart(),
     }
 }

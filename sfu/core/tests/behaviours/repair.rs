@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use weir_stage::client::Heard;
-use weir_stage::{Shape, Stage, ms, secs};
+use weir_stage::{Neck, Shape, Stage, ms, secs};
 
 /// How long to lose everything towards the focus, so that one picture is gone.
 const A_PICTURE: Duration = Duration::from_millis(30);
@@ -176,4 +176,87 @@ fn a_structure_that_is_repaired_late_does_not_replace_the_one_in_use() {
     let playback = stage.playback(subscription);
     assert!(playback.frames.len() > before + 10);
     assert!(playback.frames[before..].iter().all(|frame| frame.id.spatial == 0), "layers are told apart");
+}
+
+/// Somebody begins to watch, and the first packet of the key frame that is asked for is repaired after so much else came
+/// that the rest cannot follow at once.
+#[test]
+fn a_large_key_frame_whose_beginning_comes_late_is_shown_or_asked_for_anew() {
+    for has_line in [false, true] {
+        let mut stage = Stage::new(29);
+        stage.reports_arrivals = has_line;
+        let (publisher, subscriber) = (stage.join(), stage.join());
+        let publication = stage.publish(publisher, Shape { layers: vec![(300, 40)], ..Shape::vp8() });
+        stage.run(secs(10)); // the key frame has left the ring
+        stage.line.drop_next_key_start = true;
+        let subscription = stage.subscribe(subscriber, publication);
+        let asked = stage.now;
+        stage.run(secs(2));
+        assert!(!stage.line.drop_next_key_start, "one was asked for");
+        let playback = stage.playback(subscription);
+        playback.assert_seamless();
+        let first = playback.frames.iter().find(|frame| frame.is_decoded).unwrap().at - asked;
+        assert!(first < ms(500), "after {first:?}, with a line: {has_line}");
+        assert!(stage.source(publication).streams[0].requests.len() <= 2);
+    }
+}
+
+/// The line is busy with another picture, so the key frame waits, and its first packet behind all others.
+#[test]
+fn what_overtook_the_beginning_of_a_key_frame_follows_it_in_its_turn() {
+    for (seed, key_frame) in [(0, 12_000), (1, 12_000), (2, 30_000), (3, 30_000)] {
+        let mut stage = Stage::new(200 + seed);
+        stage.reports_arrivals = true;
+        stage.line.down = Some(Neck { bits_per_second: 1_000_000, queue: ms(500) });
+        let (publisher, subscriber) = (stage.join(), stage.join());
+        let pictures = [key_frame, 60_000].map(|key_frame| {
+            let picture = stage.publish(publisher, Shape::vp8());
+            let sizes = move |_, _, is_key: bool| if is_key { key_frame } else { 1_000 };
+            stage.source(picture).frame_sizes = Some(Box::new(sizes));
+            picture
+        });
+        stage.run(secs(10));
+        stage.subscribe(subscriber, pictures[1]);
+        stage.run(ms(100 + 20 * seed));
+        stage.line.drop_next_key_start = true;
+        let subscription = stage.subscribe(subscriber, pictures[0]);
+        stage.run(secs(3));
+        assert!(!stage.line.drop_next_key_start, "one was asked for");
+        assert_eq!(stage.receiver(subscription).lost, 0, "nothing had to be asked for, of {key_frame}");
+        let playback = stage.playback(subscription);
+        assert!(playback.frames.len() > 15, "{} pictures", playback.frames.len());
+        playback.assert_seamless();
+    }
+}
+
+#[test]
+fn what_came_and_was_not_sent_yet_is_sent_when_it_is_asked_for() {
+    let mut stage = Stage::new(28);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(1));
+    stage.clients[publisher].answers_nacks = false;
+    stage.receiver(subscription).nacks = false; // it asks when the test does
+    let (from, to) = (stage.clients[publisher].route, stage.clients[subscriber].route);
+    let mut packets = [(); 3].map(|()| stage.clients[publisher].next_media(stage.now));
+    for at in [0, 2] {
+        stage.deliver(from, &mut packets[at]);
+    }
+    stage.flush();
+    stage.run(ms(45)); // and what was under way arrives
+    let missing = stage.playback(subscription).missing;
+    assert_eq!(missing.len(), 1);
+    // Both come in one batch, before whose end nothing is forwarded.
+    let media = stage.receiver(subscription).ssrc;
+    let numbers = [missing[0] as u16];
+    let mut nack = stage.clients[subscriber].rtcp(|writer| writer.nack(1, media, &numbers) > 0).unwrap();
+    stage.deliver(from, &mut packets[1]);
+    stage.deliver(to, &mut nack);
+    let sent: usize = stage.shard.egress().runs().iter().map(|run| run.segments).sum();
+    assert_eq!(sent, 1);
+    stage.flush();
+    stage.run(ms(100));
+    assert_eq!(stage.playback(subscription).missing, Vec::<u64>::new());
+    assert_eq!(stage.receiver(subscription).duplicates, 0, "a number is given once");
 }
