@@ -12,6 +12,7 @@ pub mod ingress;
 mod key_frames;
 mod peer;
 mod publication;
+mod resends;
 pub mod rewrite;
 pub mod ring;
 pub mod shard;

@@ -1,6 +1,6 @@
 //! One participant's wish for a publication, and what it takes to send it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::Rng;
 use weir_rtp::dependency_descriptor::DependencyDescriptor;
@@ -18,6 +18,7 @@ use crate::downlink::{BELOW_RTP, Downlink};
 use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
 use crate::publication::{EncodingState, Publication};
+use crate::resends::Resends;
 use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
 use crate::rewrite::select::{Decision, Mode, PacketFacts, References, Selector, StepUp};
 use crate::rewrite::sequence::{Dropped, SequenceMap};
@@ -29,18 +30,10 @@ use crate::standstill::Standstill;
 /// The longest header: fixed part, and an extension block with the longest dependency descriptor.
 const MAX_HEADER: usize = FIXED_HEADER_LEN + 4 + 4 + 256;
 
-/// A packet asked for again sooner than this was asked for twice, not lost twice. Round trips below it are those of a
-/// local network, where nothing is gained by more haste.
-const RESEND_SPACING: Duration = Duration::from_millis(15);
-/// How often one packet is sent again. Some receivers do not count what comes on the retransmission stream, and go on
-/// asking every 100 ms until the packet leaves their window: answering every time doubled what they were sent.
-const MAX_TIMES_RESENT: u16 = 4;
 /// Packets of a stream without retransmission stream that can go again: 1.3 s of audio, more than any receiver waits.
 const REPEATABLE: usize = 64;
 /// A header extension block with nothing but a transport-wide number, in bytes.
 const TRANSPORT_CC_LEN: usize = 8;
-/// Retransmissions that are remembered, to tell: a burst of losses.
-const RECENT_RESENDS: usize = 64;
 
 pub(crate) struct Subscription {
     pub id: SubscriptionId,
@@ -193,7 +186,7 @@ impl Subscription {
             timeline: Timeline::new(clock_rate, rng.random()),
             numbers,
             rtx_sequence: rtx_sequence - (1 << 16),
-            resends: Resends::default(),
+            resends: Resends::new(media.kind),
             sent: Sent::default(),
             standstill: Standstill::default(),
             started: false,
@@ -391,6 +384,7 @@ impl Subscription {
         let Some(len) = self.seal(now, offer, named, fixed, way, egress) else { return false };
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
+        self.resends.on_first(now, len);
         true
     }
 
@@ -480,7 +474,9 @@ impl Subscription {
                 return false;
             }
             let named = Named { again: true, ..Named::first(number) };
-            return self.seal(now, offer, named, fixed, way, egress).is_some();
+            let len = self.seal(now, offer, named, fixed, way, egress);
+            self.resends.on_again(len.unwrap_or(0));
+            return len.is_some();
         };
         fixed.ssrc = rtx_ssrc;
         fixed.payload_type = rtx_payload_type;
@@ -496,9 +492,10 @@ impl Subscription {
             return sent;
         }
         let named = Named { number, index: self.rtx_sequence, original: &original, again: false };
-        let sent = self.seal(now, offer, named, fixed, way, egress).is_some();
-        self.rtx_sequence += u64::from(sent);
-        sent
+        let len = self.seal(now, offer, named, fixed, way, egress);
+        self.resends.on_again(len.unwrap_or(0));
+        self.rtx_sequence += u64::from(len.is_some());
+        len.is_some()
     }
 
     /// Whether padding can be sent on it, see [`Self::probe`].
@@ -703,56 +700,5 @@ impl TransportNumbers {
     fn of(&self, number: u64) -> Option<u16> {
         let (known, transport_number) = *self.newest.get(number as usize % REPEATABLE)?;
         (known == number as u16).then_some(transport_number)
-    }
-}
-
-/// Which packets were sent again lately. Owns no memory before the first.
-#[derive(Default)]
-struct Resends {
-    /// By egress number modulo [`RECENT_RESENDS`].
-    recent: Vec<Option<Resent>>,
-}
-
-#[derive(Clone, Copy)]
-struct Resent {
-    /// Low half of the egress number.
-    number: u32,
-    at: Instant,
-    times: u16,
-}
-
-impl Resends {
-    fn may(&mut self, now: Instant, number: u64) -> bool {
-        if self.recent.is_empty() {
-            self.recent = vec![None; RECENT_RESENDS];
-        }
-        let entry = &mut self.recent[number as usize % RECENT_RESENDS];
-        let times = match entry.filter(|known| known.number == number as u32) {
-            Some(known) if now < known.at + RESEND_SPACING || known.times == MAX_TIMES_RESENT => {
-                return false;
-            }
-            Some(known) => known.times + 1,
-            None => 1,
-        };
-        *entry = Some(Resent { number: number as u32, at: now, times });
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packet_is_sent_again_at_intervals_and_not_for_ever() {
-        let (mut resends, start) = (Resends::default(), crate::testing::start());
-        assert!(resends.may(start, 7));
-        assert!(!resends.may(start + RESEND_SPACING / 2, 7), "asked for twice, not lost twice");
-        let mut sent = 1;
-        for time in 1..=50 {
-            sent += u16::from(resends.may(start + time * RESEND_SPACING, 7));
-        }
-        assert_eq!(sent, MAX_TIMES_RESENT);
-        assert!(resends.may(start, 8), "others are counted apart");
     }
 }

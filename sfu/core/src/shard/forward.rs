@@ -189,7 +189,14 @@ impl Shard {
     }
 
     /// Sends packets again that a subscriber misses, now or as its line takes them.
-    pub(super) fn retransmit(&mut self, now: Instant, index: u32, lost: impl Iterator<Item = u16>) {
+    /// `left` is how many more packets the datagram that asks may ask for.
+    pub(super) fn retransmit(
+        &mut self,
+        now: Instant,
+        index: u32,
+        lost: impl Iterator<Item = u16>,
+        left: &mut usize,
+    ) {
         let Self { model, out, .. } = self;
         let Model { peers, publications, subscriptions, .. } = model;
         let subscription = &mut subscriptions[index as usize];
@@ -197,7 +204,9 @@ impl Shard {
         let owner = subscription.peer;
         let peer = &mut peers[owner as usize];
         let mut waits = false;
-        for sequence_number in lost.take(MAX_RESENDS) {
+        for sequence_number in lost {
+            let Some(fewer) = left.checked_sub(1) else { break };
+            *left = fewer;
             if let Some(line) = peer.downlink.as_mut().filter(|line| !line.passes_again(now)) {
                 // What another layer's key frame is about to make needless yields to all that waits.
                 if !subscription.is_past(sequence_number) {
@@ -246,9 +255,8 @@ pub(super) fn resend_from_ring(
     }
 }
 
-/// Packets that one NACK packet may ask for: what a receiver could miss in a burst, and no more than a small multiple
-/// of the request's own size.
-const MAX_RESENDS: usize = 256;
+/// Packets that one datagram may ask for: what a receiver could miss in a burst.
+pub(super) const MAX_RESENDS: usize = 256;
 
 impl Model {
     /// Sets what a subscription aims for, given what it wishes and what flows.

@@ -6,6 +6,7 @@ use weir_rtp::rtcp::{Compound, ReportBlock, RtcpPacket, RtcpWriter};
 use weir_transport::Route;
 use weir_transport::srtp::SrtpError;
 
+use super::forward::MAX_RESENDS;
 use super::timeouts::TICK;
 use super::{Disposition, Shard};
 use crate::ingress::stats::SenderClock;
@@ -34,16 +35,18 @@ impl Shard {
         };
         peer.on_authentic(now, route);
         self.out.stats.rtcp_in += 1;
+        let mut resends = MAX_RESENDS;
         for packet in Compound::new(&data[..len]) {
             match packet {
-                Ok(packet) => self.handle_rtcp_packet(now, index, packet),
+                Ok(packet) => self.handle_rtcp_packet(now, index, packet, &mut resends),
                 Err(_) => self.out.stats.drop(Drop::MalformedRtcp),
             }
         }
         Disposition::Handled
     }
 
-    fn handle_rtcp_packet(&mut self, now: Instant, index: u32, packet: RtcpPacket<'_>) {
+    /// `resends` is how many packets the datagram may still ask for.
+    fn handle_rtcp_packet(&mut self, now: Instant, index: u32, packet: RtcpPacket<'_>, resends: &mut usize) {
         match packet {
             RtcpPacket::SenderReport(report) => {
                 let clock = SenderClock { ntp: report.info.ntp, rtp: report.info.rtp_timestamp };
@@ -66,7 +69,7 @@ impl Shard {
             }
             RtcpPacket::Nack(nack) => {
                 if let Some(subscription) = self.model.peers[index as usize].subscription_of(nack.media) {
-                    self.retransmit(now, subscription, nack.lost());
+                    self.retransmit(now, subscription, nack.lost(), resends);
                 }
             }
             RtcpPacket::Pli { media, .. } => self.handle_key_frame_request(now, index, media),

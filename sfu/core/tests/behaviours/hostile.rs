@@ -344,3 +344,28 @@ fn data_before_the_keys_is_dropped() {
     stage.run(secs(2));
     assert_eq!(stage.shard.stats().connected_peers, 1, "and the handshake goes on");
 }
+
+#[test]
+fn who_asks_for_everything_again_and_again_is_sent_little_more_than_there_was() {
+    let mut stage = Stage::new(57);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape { layers: vec![(1_000, 10)], ..Shape::vp8() });
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(2));
+    let (newest, _) = stage.receiver(subscription).packets.last_key_value().unwrap();
+    let numbers: Vec<u16> = (newest - 399..=*newest).map(|number| number as u16).collect();
+    let media = stage.receiver(subscription).ssrc;
+    let mut ask = |stage: &mut Stage| {
+        stage.send_rtcp(subscriber, |writer| {
+            numbers.chunks(200).all(|numbers| writer.nack(1, media, numbers) > 0)
+        });
+        stage.run(ms(10));
+    };
+    (0..4).for_each(|_| ask(&mut stage));
+    let resent = stage.shard.stats().retransmitted;
+    assert!(resent <= 3 * 256, "{resent} for three datagrams");
+    (0..96).for_each(|_| ask(&mut stage));
+    // In a second some 300 packets are sent, and two such seconds are touched.
+    let resent = stage.shard.stats().retransmitted;
+    assert!((256..750).contains(&resent), "{resent}");
+}
