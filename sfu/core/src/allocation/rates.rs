@@ -13,6 +13,9 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// A window is one of so many that make the rate, when it is more and when it is less.
 const RISE: u64 = 6;
 const FALL: u64 = 10;
+/// So many windows with others of its stream, and none of it, are a spatial layer that is no longer sent: two seconds. Less
+/// would flap with an encoder's rate control; more lets others wait for what nobody uses.
+const SILENT: u8 = 4;
 /// What a packet has around its payload on the way to a subscriber, in bytes: headers, their extensions, the tag, UDP and
 /// IP.
 const AROUND: u32 = 64;
@@ -24,6 +27,8 @@ const AROUND: u32 = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRates {
     cells: [[Cell; MAX_TEMPORAL]; MAX_ENCODINGS],
+    /// How many windows in a row had others, but none of the spatial layer.
+    silent: [u8; MAX_ENCODINGS],
     began: Instant,
 }
 
@@ -37,7 +42,7 @@ struct Cell {
 
 impl LayerRates {
     pub fn new(now: Instant) -> Self {
-        Self { cells: Default::default(), began: now }
+        Self { cells: Default::default(), silent: [0; MAX_ENCODINGS], began: now }
     }
 
     /// A packet came with so much payload. Layers beyond those that are told apart count as the highest.
@@ -47,6 +52,7 @@ impl LayerRates {
             self.close(now);
         }
         let spatial = usize::from(spatial).min(MAX_ENCODINGS - 1);
+        self.silent[spatial] = 0;
         let cell = &mut self.cells[spatial][usize::from(temporal).min(MAX_TEMPORAL - 1)];
         cell.bytes = cell.bytes.saturating_add(payload as u32 + AROUND);
     }
@@ -69,6 +75,11 @@ impl LayerRates {
         })
     }
 
+    /// Whether nothing comes of a spatial layer while others of its stream do.
+    pub fn is_silent(&self, spatial: u8) -> bool {
+        self.silent.get(usize::from(spatial)).is_some_and(|windows| *windows >= SILENT)
+    }
+
     #[inline]
     fn rate(&self, now: Instant, cell: &Cell) -> u64 {
         if cell.bps > 0 || cell.bytes == 0 {
@@ -81,6 +92,11 @@ impl LayerRates {
     fn close(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.began);
         self.began = now;
+        // Every window begins with a packet of some layer.
+        for (row, silent) in self.cells.iter().zip(&mut self.silent) {
+            let is_silent = row.iter().all(|cell| cell.bytes == 0);
+            *silent = if is_silent { silent.saturating_add(1) } else { 0 };
+        }
         if passed >= 2 * WINDOW {
             // Nothing came for a while: that was no rate.
             self.cells.iter_mut().flatten().for_each(|cell| cell.bytes = 0);
@@ -163,5 +179,22 @@ mod tests {
         rates.add(later, 0, 0, 100);
         rates.add(later + WINDOW, 0, 0, 100);
         assert!(rates.of(later, 1, 0) >= before * 9 / 10);
+    }
+    #[test]
+    fn a_layer_is_silent_once_others_went_on_without_it_for_two_seconds() {
+        let (begin, mut rates) = (start(), LayerRates::new(start()));
+        let mut now = feed(&mut rates, begin, 2_000, 936);
+        now += Duration::from_secs(60);
+        assert!(!rates.is_silent(1), "nothing came at all");
+        let stopped = now;
+        while !rates.is_silent(1) {
+            rates.add(now, 0, 0, 100);
+            now += Duration::from_millis(33);
+        }
+        assert!((1_900..2_700).contains(&(now - stopped).as_millis()), "{:?}", now - stopped);
+        assert!(!rates.is_silent(0) && rates.is_silent(2));
+        assert!(rates.of(now, 1, 0) > 700_000, "what it cost is known");
+        rates.add(now, 1, 0, 936);
+        assert!(!rates.is_silent(1), "with its first packet");
     }
 }

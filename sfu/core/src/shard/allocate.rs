@@ -246,7 +246,9 @@ impl Publication {
             let flows = |at: u8| self.flowing >> at & 1 == 1 || self.encodings.len() == 1;
             return Ladder::new(pictures.filter(|(at, _)| flows(*at)), self.media.is_screen);
         }
+        // A layer that an encoder stopped must not keep its price: nobody could be granted what it cost.
         let pictures = self.rates.pictures(now).filter(is_sent);
+        let pictures = pictures.filter(|(spatial, _)| !self.rates.is_silent(*spatial));
         let with_those_below = pictures.scan(Costs::default(), |below, (spatial, own)| {
             below.iter_mut().zip(own).for_each(|(below, own)| *below += own);
             Some((spatial, *below))

@@ -434,3 +434,25 @@ fn an_estimate_counts_for_nothing_where_arrivals_are_reported() {
     }
     assert_eq!(last_encoding(&mut stage, subscription), 2);
 }
+
+#[test]
+fn a_layer_that_a_stream_no_longer_has_is_no_longer_missed() {
+    let mut stage = Stage::new(14);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(1_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape::vp9_svc());
+    stage.run(ms(500));
+    let subscription = stage.subscribe(subscriber, video);
+    let reason = |stage: &Stage| stage.shard.lines(stage.now)[0].pictures[0].reason;
+    stage.run(secs(10));
+    assert_eq!(reason(&stage), Reason::Line);
+    let top = stage.source(video).shape.layers.pop().unwrap();
+    stage.run(secs(4));
+    assert_eq!(reason(&stage), Reason::Wish);
+    stage.source(video).shape.layers.push(top);
+    stage.source(video).streams[0].wants_key = true;
+    stage.run(secs(4));
+    assert_eq!(reason(&stage), Reason::Line);
+    assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
+}
