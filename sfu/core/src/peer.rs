@@ -160,9 +160,9 @@ pub(crate) struct LineWindow {
 }
 
 impl LineWindow {
-    /// A report block (fraction in 1/256, jitter in ticks) about a stream of this clock rate, the peer's about ours or ours about the peer's.
-    pub fn on_report(&mut self, fraction_lost: u8, jitter: u32, clock_rate: u32) {
-        self.lost = self.lost.max(f32::from(fraction_lost) / 256.0);
+    /// A report (the share lost, and jitter in ticks) about a stream of this clock rate, the peer's about ours or ours about the peer's.
+    pub fn on_report(&mut self, lost: f32, jitter: u32, clock_rate: u32) {
+        self.lost = self.lost.max(lost);
         self.jitter_ms = self.jitter_ms.max(jitter as f32 * 1_000.0 / clock_rate as f32);
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let idle = LineQuality::default();
         assert_eq!(line.take_news(None), Some(idle), "the first says that it is good");
         assert_eq!(line.take_news(None), None);
-        line.on_report(64, 90, 90_000);
+        line.on_report(0.25, 90, 90_000);
         assert_eq!(line.take_news(None), Some(LineQuality { loss: 0.25, jitter_ms: 1.0, ..idle }));
         assert_eq!(line.take_news(None), Some(idle), "and when it is good again");
         assert_eq!(line.take_news(None), None);

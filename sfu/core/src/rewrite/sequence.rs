@@ -56,6 +56,8 @@ pub struct SequenceMap {
     highest: [u64; weir_units::media::MAX_ENCODINGS],
     /// The places left open within [`WINDOW`], by egress number.
     open: [u64; WINDOW as usize / 64],
+    /// How many numbers were left out so far, less those that were given since; wraps.
+    left_out: u32,
     /// The places that padding fills, oldest first. Bound: [`MAX_FILLED`]; no memory until there is one.
     filled: Vec<u64>,
 }
@@ -93,6 +95,7 @@ impl SequenceMap {
             past: VecDeque::new(),
             highest: [0; weir_units::media::MAX_ENCODINGS],
             open: [0; WINDOW as usize / 64],
+            left_out: 0,
             filled: Vec::new(),
         }
     }
@@ -114,7 +117,9 @@ impl SequenceMap {
     #[inline]
     pub fn forward(&mut self, encoding: u8, ingress: u64) -> Option<u64> {
         if encoding != self.present.encoding || ingress < self.next_ingress {
-            return self.take_place(encoding, ingress);
+            let place = self.take_place(encoding, ingress)?;
+            self.left_out = self.left_out.wrapping_sub(1);
+            return Some(place);
         }
         let egress = self.reach(ingress);
         self.set_open(egress, false);
@@ -190,6 +195,7 @@ impl SequenceMap {
         let egress = self.present.egress_of(ingress);
         for lost in self.next_egress()..egress {
             self.set_open(lost, true);
+            self.left_out = self.left_out.wrapping_add(1);
         }
         self.next_ingress = ingress + 1;
         self.note(self.present.encoding, ingress);
@@ -208,6 +214,13 @@ impl SequenceMap {
             self.filled.remove(0);
         }
         self.filled.push(egress);
+        self.left_out = self.left_out.wrapping_sub(1);
+    }
+
+    /// How many numbers were left out so far, and not given since: what a receiver misses though no line lost it. Wraps;
+    /// only differences count.
+    pub fn left_out(&self) -> u32 {
+        self.left_out
     }
 
     /// Whether padding went under this number, and no packet that the ring may hold.
@@ -272,6 +285,7 @@ impl SequenceMap {
     /// Goes on at `ingress` after more losses than can come back, leaving one number open.
     fn close_gap(&mut self, ingress: u64) {
         self.insert();
+        self.left_out = self.left_out.wrapping_add(1);
         self.present.ingress = ingress;
         self.next_ingress = ingress;
     }

@@ -33,7 +33,7 @@ impl Shard {
                 let state = &mut publication.encodings[encoding];
                 let (Some(ssrc), Some(report)) = (state.ssrc, state.stats.report(now)) else { continue };
                 self.model.peers[index as usize].line.on_report(
-                    report.fraction_lost,
+                    f32::from(report.fraction_lost) / 256.0,
                     report.jitter,
                     clock_rate,
                 );

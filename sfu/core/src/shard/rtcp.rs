@@ -97,10 +97,10 @@ impl Shard {
         }
         let publication = &self.model.publications[subscription.publication as usize];
         let clock_rate = publication.media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
-        peer.line.on_report(block.fraction_lost, block.jitter, clock_rate);
-        let sent = subscription.sent_since_block();
+        let fate = subscription.judge(block.fraction_lost);
+        peer.line.on_report(fate.share() as f32, block.jitter, clock_rate);
         if let Some(line) = &mut peer.downlink {
-            line.on_report(now, sent, f64::from(block.fraction_lost) / 256.0);
+            line.on_report(now, fate.sent, fate.share());
         }
         if let Some(at) = subscription.reported_at(block.last_sender_report) {
             let held =

@@ -150,6 +150,33 @@ fn the_control_plane_hears_of_loss_jitter_and_round_trip() {
     assert!((0.1..0.5).contains(&quality(&stage, publisher).unwrap().loss));
 }
 
+/// What never reached the focus is missing at every subscriber, whose line has nothing to do with it.
+#[test]
+fn what_a_publishers_line_loses_is_not_held_against_its_subscribers() {
+    let mut stage = Stage::new(105);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape::vp8_simulcast());
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.clients[publisher].answers_nacks = false;
+    stage.run(secs(5));
+    stage.line.loss_up = 0.15;
+    for _ in 0..30 {
+        stage.run(secs(1));
+        // It has no transport-wide feedback to give, so reports are what the focus knows of its line.
+        stage.send_rtcp(subscriber, |writer| writer.remb(1, 4_000_000, &[]));
+    }
+    let peer = stage.clients[subscriber].id;
+    let losses = stage.events.iter().filter_map(|(_, event)| match event {
+        Event::Quality { peer: of, quality } if *of == peer => Some(quality.loss),
+        _ => None,
+    });
+    let most = losses.fold(0.0, f32::max);
+    assert!(most < 0.03, "{most}");
+    let line = &stage.shard.lines(stage.now)[0];
+    assert!(line.loss < 0.02, "{line:?}");
+    assert!(stage.receiver(subscription).lost > 300, "though much was missing");
+}
+
 #[test]
 fn hundreds_of_streams_are_reported_in_packets_that_fit() {
     let mut stage = Stage::new(104);

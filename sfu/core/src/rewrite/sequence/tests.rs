@@ -52,6 +52,25 @@ fn a_late_packet_that_is_not_wanted_leaves_its_place_open() {
 }
 
 #[test]
+fn what_a_receiver_misses_through_us_is_counted_until_it_comes() {
+    let mut map = started(10);
+    let mut counts = vec![map.left_out()];
+    map.forward(0, 14);
+    counts.push(map.left_out());
+    map.forward(0, 12);
+    map.forward(0, 12);
+    counts.push(map.left_out());
+    map.drop(0, 15);
+    assert_eq!(map.drop(0, 11), Dropped::Open(FIRST + 1));
+    counts.push(map.left_out());
+    map.fill(FIRST + 1);
+    counts.push(map.left_out());
+    map.forward(0, 10_000_000);
+    counts.push(map.left_out());
+    assert_eq!(counts, [0, 3, 2, 2, 1, 2]);
+}
+
+#[test]
 fn a_switch_goes_on_at_the_next_number() {
     let mut map = started(10);
     map.forward(0, 11);
