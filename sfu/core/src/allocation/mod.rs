@@ -66,6 +66,20 @@ impl Grant {
             false => Self::default(),
         }
     }
+
+    /// What becomes of it while nothing is sent, as of a source that is muted: what the line did not carry, it is not to
+    /// be sent in one go when the source comes back.
+    pub fn kept(self, wish: &Wish) -> Self {
+        let within = |layer: Layer| Layer {
+            spatial: layer.spatial.min(wish.max_layer.spatial),
+            temporal: layer.temporal.min(wish.max_layer.temporal),
+        };
+        match self.reason {
+            Reason::Line | Reason::Patience if wish.enabled => Self { layer: self.layer.map(within), ..self },
+            Reason::Paused if wish.enabled => Self { layer: Some(Layer { spatial: 0, temporal: 0 }), ..self },
+            _ => Self::all_of(wish),
+        }
+    }
 }
 
 /// Memory for sharing out, kept so that none is allocated each time. Bound: the subscriptions of one peer.

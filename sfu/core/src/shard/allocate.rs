@@ -179,7 +179,8 @@ fn present_bps(claim: &Claim) -> Option<u64> {
 }
 
 impl Model {
-    /// Every picture that the peer is subscribed to and that is sent, as a claim. Others are granted what they wish.
+    /// Every picture that the peer is subscribed to and that is sent, as a claim. Others are granted what they wish, or
+    /// keep what they were.
     /// Answers what its audio takes.
     fn collect_claims(&mut self, now: Instant, index: u32, allocator: &mut Allocator) -> BitRate {
         let mut audio = 0;
@@ -197,7 +198,7 @@ impl Model {
             }
             let ladder = publication.ladder(now);
             if !is_sent || ladder.rungs().is_empty() {
-                subscription.granted = Grant::all_of(&subscription.wish);
+                subscription.granted = subscription.granted.kept(&subscription.wish);
                 self.aim(number);
                 continue;
             }

@@ -456,3 +456,34 @@ fn a_layer_that_a_stream_no_longer_has_is_no_longer_missed() {
     assert_eq!(reason(&stage), Reason::Line);
     assert_eq!(stage.playback(subscription).faults, Vec::<String>::new());
 }
+
+#[test]
+fn a_picture_that_was_muted_comes_back_as_small_as_it_was() {
+    let (mut stage, subscription) = viewer(15, 700);
+    let (publication, granted) = (stage.receiver(subscription).publication, |stage: &Stage| {
+        let picture = &stage.shard.lines(stage.now)[0].pictures[0];
+        (picture.granted.map(|layer| layer.spatial), picture.reason)
+    });
+    stage.run(secs(10));
+    assert_eq!(granted(&stage), (Some(1), Reason::Line));
+    stage.source(publication).is_paused = true;
+    stage.command(Command::SetMuted { publication, muted: true });
+    stage.run(secs(4));
+    assert_eq!(granted(&stage), (Some(1), Reason::Line));
+    stage.command(Command::SetMuted { publication, muted: false });
+    stage.source(publication).is_paused = false;
+    let (back, lost) = (stage.now, stage.lost_in_queue);
+    for stream in &mut stage.source(publication).streams {
+        stream.wants_key = true;
+    }
+    stage.run(secs(4));
+    let playback = stage.playback(subscription);
+    let frames: Vec<_> = playback.frames.iter().filter(|frame| frame.at >= back).collect();
+    assert!(frames.len() > 60 && frames.iter().all(|frame| frame.id.encoding < 2), "{}", frames.len());
+    assert_eq!(stage.lost_in_queue, lost);
+    // A smaller wish meanwhile counts.
+    stage.command(Command::SetMuted { publication, muted: true });
+    stage.wish(subscription, 0, 2);
+    stage.run(secs(1));
+    assert_eq!(granted(&stage).0, Some(0));
+}
