@@ -148,10 +148,31 @@ impl Peer {
     }
 }
 
+/// Packets of one direction, all streams together: a few of which one is lost must not look like a line that loses half.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses {
+    expected: f64,
+    lost: f64,
+}
+
+impl Losses {
+    /// A report says what became of so many packets.
+    pub fn add(&mut self, expected: f64, lost: f64) {
+        self.expected += expected;
+        self.lost += lost;
+    }
+
+    fn share(&self) -> f32 {
+        if self.expected > 0.0 { (self.lost / self.expected).min(1.0) as f32 } else { 0.0 }
+    }
+}
+
 /// Loss and jitter since the control plane last heard, the worse of both directions, and what was wanting all the time.
 #[derive(Debug, Default)]
 pub(crate) struct LineWindow {
-    lost: f32,
+    /// By the peer's reports, and by ours.
+    pub sent: Losses,
+    pub received: Losses,
     jitter_ms: f32,
     /// At the best moment since, and now.
     least_shortage: Shortage,
@@ -160,9 +181,8 @@ pub(crate) struct LineWindow {
 }
 
 impl LineWindow {
-    /// A report (the share lost, and jitter in ticks) about a stream of this clock rate, the peer's about ours or ours about the peer's.
-    pub fn on_report(&mut self, lost: f32, jitter: u32, clock_rate: u32) {
-        self.lost = self.lost.max(lost);
+    /// The jitter of a stream of this clock rate, in its ticks, by the peer's report or ours.
+    pub fn on_jitter(&mut self, jitter: u32, clock_rate: u32) {
         self.jitter_ms = self.jitter_ms.max(jitter as f32 * 1_000.0 / clock_rate as f32);
     }
 
@@ -174,8 +194,9 @@ impl LineWindow {
 
     /// Closes the window. `None` if nothing has changed since the last.
     pub fn take_news(&mut self, round_trip: Option<Duration>) -> Option<LineQuality> {
+        let (sent, received) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.received));
         let quality = LineQuality {
-            loss: std::mem::take(&mut self.lost),
+            loss: sent.share().max(received.share()),
             jitter_ms: std::mem::take(&mut self.jitter_ms),
             round_trip_ms: round_trip.map_or(0.0, |rtt| rtt.as_secs_f32() * 1_000.0),
             shortage: std::mem::replace(&mut self.least_shortage, self.shortage),
@@ -197,10 +218,25 @@ mod tests {
         let idle = LineQuality::default();
         assert_eq!(line.take_news(None), Some(idle), "the first says that it is good");
         assert_eq!(line.take_news(None), None);
-        line.on_report(0.25, 90, 90_000);
+        line.sent.add(8.0, 2.0);
+        line.on_jitter(90, 90_000);
         assert_eq!(line.take_news(None), Some(LineQuality { loss: 0.25, jitter_ms: 1.0, ..idle }));
         assert_eq!(line.take_news(None), Some(idle), "and when it is good again");
         assert_eq!(line.take_news(None), None);
+    }
+
+    #[test]
+    fn loss_is_of_all_packets_of_the_worse_direction() {
+        let mut line = LineWindow::default();
+        // A microphone that is silent sends two packets a second, and a camera a hundred times as many.
+        for lost in [0.0, 1.0, 0.0, 0.0, 0.0] {
+            line.received.add(2.0, lost);
+            line.received.add(198.0, 0.0);
+            line.sent.add(400.0, 1.0);
+        }
+        assert_eq!(line.take_news(None).unwrap().loss, 5.0 / 2_000.0);
+        line.received.add(2.0, 1.0);
+        assert_eq!(line.take_news(None).unwrap().loss, 0.5, "if that is all there is");
     }
 
     #[test]

@@ -15,9 +15,12 @@ pub struct SenderClock {
     pub rtp: u32,
 }
 
-/// The fields of a report block, apart from the SSRC.
+/// The fields of a report block, apart from the SSRC, and what they were made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reception {
+    /// Packets expected since the previous report, and how many of them are missing.
+    pub expected: u64,
+    pub lost: u64,
     /// Of the packets expected since the previous report, in 256ths.
     pub fraction_lost: u8,
     /// Within the 24-bit signed range of the field.
@@ -107,6 +110,8 @@ impl ReceiverStats {
             None => (0, 0),
         };
         Some(Reception {
+            expected: expected_now,
+            lost: lost_now,
             fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
             cumulative_lost: (expected as i64 - self.received as i64).clamp(-0x80_0000, 0x7f_ffff) as i32,
             highest_sequence: highest as u32,
@@ -190,6 +195,7 @@ mod tests {
         }
         let report = stats.report(now).unwrap();
         assert_eq!((report.fraction_lost, report.cumulative_lost), (64, 25));
+        assert_eq!((report.expected, report.lost), (100, 25));
         assert_eq!(report.highest_sequence, (FIRST + 99) as u32, "wrapped, as the field does");
         for sequence in FIRST + 100..FIRST + 200 {
             stats.on_packet(now, sequence, 0, 100);

@@ -32,11 +32,9 @@ impl Shard {
                     publication.media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
                 let state = &mut publication.encodings[encoding];
                 let (Some(ssrc), Some(report)) = (state.ssrc, state.stats.report(now)) else { continue };
-                self.model.peers[index as usize].line.on_report(
-                    f32::from(report.fraction_lost) / 256.0,
-                    report.jitter,
-                    clock_rate,
-                );
+                let line = &mut self.model.peers[index as usize].line;
+                line.received.add(report.expected as f64, report.lost as f64);
+                line.on_jitter(report.jitter, clock_rate);
                 blocks[count] = ReportBlock {
                     ssrc,
                     fraction_lost: report.fraction_lost,

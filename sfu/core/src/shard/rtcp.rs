@@ -98,7 +98,8 @@ impl Shard {
         let publication = &self.model.publications[subscription.publication as usize];
         let clock_rate = publication.media.formats.first().map_or(90_000, |format| format.codec.clock_rate());
         let fate = subscription.judge(block.fraction_lost);
-        peer.line.on_report(fate.share() as f32, block.jitter, clock_rate);
+        peer.line.sent.add(fate.sent.into(), fate.lost);
+        peer.line.on_jitter(block.jitter, clock_rate);
         if let Some(line) = &mut peer.downlink {
             line.on_report(now, fate.sent, fate.share());
         }
