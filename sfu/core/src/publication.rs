@@ -1,6 +1,6 @@
 //! One source that a participant offers, with its encodings.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_rtp::dependency_descriptor::TemplateStructure;
 use weir_units::ids::{ConferenceId, PublicationId};
@@ -131,6 +131,15 @@ impl Publication {
         std::mem::replace(&mut self.position, position) != position
     }
 
+    /// Gives the memory back of encodings of which nothing came for long: of a muted camera, of a layer that nobody wants.
+    pub fn forget_old(&mut self, now: Instant) {
+        for encoding in &mut self.encodings {
+            if encoding.ring.last_written().is_some_and(|at| now >= at + KEPT) {
+                encoding.ring.clear();
+            }
+        }
+    }
+
     /// Which encoding an unknown SSRC is, by its RID; the only one there is needs none.
     pub fn encoding_of(&self, rid: Option<weir_units::media::Rid>, ssrc: u32) -> Option<u8> {
         let announced = |encoding: &weir_units::media::Encoding| {
@@ -143,6 +152,9 @@ impl Publication {
         at.or((self.encodings.len() == 1).then_some(0)).map(|at| at as u8)
     }
 }
+
+/// What came longer ago nobody can use any more: rings keep a stream that flows no longer either.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// Room between the numbers of an encoding's successive SSRCs: more than any reordering.
 const GENERATION_GAP: u64 = 1 << 20;

@@ -219,9 +219,15 @@ impl PacketRing {
         Some(start)
     }
 
-    /// Gives all memory back, as for a muted or stopped stream.
+    /// When it was last written to; `None` while it owns no memory.
+    pub fn last_written(&self) -> Option<Instant> {
+        self.written.iter().flatten().max().copied()
+    }
+
+    /// Gives all memory back, as for a muted or stopped stream. Numbers go on where they were.
     pub fn clear(&mut self) {
-        *self = Self::with_limits(self.limits);
+        let Self { limits, position, latest, .. } = *self;
+        *self = Self { position, latest, ..Self::with_limits(limits) };
     }
 
     /// Bytes of memory owned.

@@ -84,8 +84,26 @@ fn memory_stops_at_the_limit() {
     let slots = 1024 * size_of::<Option<Slot>>();
     assert_eq!(ring.memory(), RingLimits::VIDEO.bytes + slots);
     assert!(ring.iter_from(0).count() >= 1000, "and it is used");
+}
+
+#[test]
+fn a_stream_that_stopped_gives_its_memory_back_and_may_go_on() {
+    let (mut ring, now) = (PacketRing::new(MediaKind::Video), start());
+    let later = now + Duration::from_secs(5);
+    for sequence in FIRST..FIRST + 2_000 {
+        insert(&mut ring, now, sequence, 1_200);
+    }
+    insert(&mut ring, later, FIRST + 2_000, 1_200);
+    assert_eq!(ring.last_written(), Some(later));
     ring.clear();
-    assert_eq!(ring.memory(), 0);
+    assert_eq!((ring.memory(), ring.last_written()), (0, None));
+    assert_eq!((ring.latest(), ring.last_key_frame()), (Some(FIRST + 2_000), None));
+    assert!(ring.get(FIRST + 2_000).is_none());
+    assert_eq!(insert(&mut ring, later, FIRST + 900, 10), Inserted::TooOld);
+    for sequence in FIRST + 2_001..FIRST + 2_300 {
+        assert_eq!(insert(&mut ring, later, sequence, 1_200), Inserted::New);
+    }
+    assert_eq!(ring.get(FIRST + 2_001).unwrap().payload, payload(FIRST + 2_001, 1_200));
 }
 
 #[test]

@@ -91,6 +91,10 @@ impl Shard {
                 let event = Event::Quality { peer: peer.id, quality };
                 self.tell(index, event);
             }
+            for at in 0..self.model.peers[index as usize].publications.len() {
+                let publication = self.model.peers[index as usize].publications[at];
+                self.model.publications[publication as usize].forget_old(now);
+            }
         }
         let peer = &mut self.model.peers[index as usize];
         let mut next = peer.next_quality;

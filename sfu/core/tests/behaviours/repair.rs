@@ -260,3 +260,27 @@ fn what_came_and_was_not_sent_yet_is_sent_when_it_is_asked_for() {
     assert_eq!(stage.playback(subscription).missing, Vec::<u64>::new());
     assert_eq!(stage.receiver(subscription).duplicates, 0, "a number is given once");
 }
+
+#[test]
+fn what_a_source_sent_before_a_long_silence_is_not_kept_and_it_may_go_on() {
+    let mut stage = Stage::new(210);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape::vp8());
+    let subscription = stage.subscribe(subscriber, publication);
+    stage.run(secs(2));
+    stage.source(publication).is_paused = true;
+    let mut sent_again = Vec::new();
+    for pause in [secs(9), secs(7)] {
+        stage.run(pause);
+        let (newest, _) = stage.receiver(subscription).packets.last_key_value().unwrap();
+        let (number, media) = (*newest as u16, stage.receiver(subscription).ssrc);
+        stage.send_rtcp(subscriber, |writer| writer.nack(1, media, &[number]) > 0);
+        stage.run(ms(100));
+        let stats = stage.shard.stats();
+        sent_again.push((stats.retransmitted, stats.not_retransmittable));
+    }
+    assert_eq!(sent_again, [(1, 0), (1, 1)]);
+    stage.source(publication).is_paused = false;
+    stage.run(secs(2));
+    stage.playback(subscription).assert_seamless();
+}
