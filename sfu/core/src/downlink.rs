@@ -237,9 +237,14 @@ impl Downlink {
         self.pacer.hold(now + HOLD);
     }
 
+    /// Whether so many packets more may wait.
+    pub fn has_room_for(&self, packets: usize) -> bool {
+        self.waiting.len() + packets <= MAX_WAITING
+    }
+
     /// Lets a packet wait. False if too many do.
     pub fn wait(&mut self, waiting: Waiting) -> bool {
-        let has_room = self.waiting.len() < MAX_WAITING;
+        let has_room = self.has_room_for(1);
         if has_room {
             self.waiting.push_back(waiting);
         }

@@ -47,7 +47,8 @@ impl Shard {
             let numbers = first..first + packets as u64;
             let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
             let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
-            if rate.time_for(bytes as u64 + line.backlog()) > PACED {
+            // Without its tail it would be no picture that others can follow.
+            if rate.time_for(bytes as u64 + line.backlog()) > PACED || !line.has_room_for(packets) {
                 return;
             }
             line.forget_all_but_begun(index, subscription);

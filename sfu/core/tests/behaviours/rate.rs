@@ -487,3 +487,31 @@ fn a_picture_that_was_muted_comes_back_as_small_as_it_was() {
     stage.run(secs(1));
     assert_eq!(granted(&stage).0, Some(0));
 }
+
+/// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
+#[test]
+fn nothing_is_missing_of_what_is_replayed_to_somebody_who_begins_to_watch_much() {
+    let mut stage = Stage::new(16);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(20_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let large = stage.publish(publisher, Shape { layers: vec![(1_100, 15)], ..Shape::vp8() });
+    let small = Shape { layers: vec![(100, 14)], ..Shape::vp8() };
+    let pictures = [(); 4].map(|()| stage.publish(publisher, small.clone()));
+    let known = stage.subscribe(subscriber, large);
+    stage.run(secs(4));
+    for picture in pictures {
+        stage.source(picture).streams[0].wants_key = true;
+    }
+    stage.run(secs(1));
+    stage.command(Command::Unsubscribe { subscription: known });
+    let subscriptions = pictures.map(|picture| stage.subscribe(subscriber, picture));
+    stage.run(secs(4));
+    for subscription in subscriptions {
+        assert_eq!(stage.receiver(subscription).lost, 0);
+        let playback = stage.playback(subscription);
+        assert!(playback.frames.len() > 90);
+        playback.assert_seamless();
+    }
+    assert_eq!(stage.lost_in_queue, 0);
+}
