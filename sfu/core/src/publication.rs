@@ -57,8 +57,6 @@ pub(crate) struct EncodingState {
     /// Added to the extended sequence numbers of the present SSRC, so that a new SSRC of the same encoding goes on
     /// above the old one's numbers instead of among them.
     pub base: u64,
-    /// Counts the SSRCs this encoding had: a new one needs a key frame.
-    pub generation: u32,
 }
 
 /// A mapping of a publisher's clock to an encoding's RTP timestamps, and when we heard it.
@@ -173,7 +171,6 @@ impl EncodingState {
             structure_at: 0,
             report: None,
             base: 0,
-            generation: 0,
         }
     }
 
@@ -181,7 +178,6 @@ impl EncodingState {
     pub fn rebind(&mut self, kind: MediaKind, ssrc: u32) {
         if let Some(latest) = self.ring.latest() {
             self.base = (latest + GENERATION_GAP) & !0xffff; // the low 16 bits stay those on the wire
-            self.generation += 1;
         }
         self.ssrc = Some(ssrc);
         self.losses = LossRegister::new(kind);

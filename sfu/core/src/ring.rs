@@ -193,13 +193,6 @@ impl PacketRing {
         Some(Packet { meta: slot.meta, payload, dependency_descriptor })
     }
 
-    /// What is held from that number on, in ascending order, without what is missing.
-    pub fn iter_from(&self, sequence: u64) -> impl Iterator<Item = Packet<'_>> {
-        let end = self.latest.map_or(0, |latest| latest + 1);
-        let start = sequence.max(end.saturating_sub(self.slots.len() as u64));
-        (start..end).filter_map(|sequence| self.get(sequence))
-    }
-
     /// The highest extended sequence number that came.
     pub fn latest(&self) -> Option<u64> {
         self.latest

@@ -70,11 +70,6 @@ impl Activity {
             && now.saturating_duration_since(since) >= self.probation
     }
 
-    /// When [`Self::is_active`] turns false if nothing more comes.
-    pub fn expires(&self) -> Option<Instant> {
-        Some(self.last? + self.patience())
-    }
-
     fn patience(&self) -> Duration {
         (self.frame_interval * SILENT_FRAMES).clamp(SILENCE, MAX_SILENCE)
     }
@@ -107,7 +102,6 @@ mod tests {
         assert!(activity.is_active(begin));
         let last = send(&mut activity, begin, ms(33), ms(2000));
         assert!(activity.is_active(last + ms(500)));
-        assert_eq!(activity.expires(), Some(last + ms(500)));
         assert!(!activity.is_active(last + ms(501)));
     }
 

@@ -3,6 +3,5 @@
 
 pub mod activity;
 pub mod nack;
-pub mod rate;
 pub mod stats;
 pub mod twcc;

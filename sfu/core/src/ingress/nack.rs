@@ -186,11 +186,6 @@ impl LossRegister {
         self.next
     }
 
-    /// How many are waited for at present.
-    pub fn waiting(&self) -> usize {
-        self.missing.len()
-    }
-
     pub fn counts(&self) -> LossCounts {
         self.counts
     }

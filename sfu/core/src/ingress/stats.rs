@@ -1,11 +1,9 @@
-//! What a receiver report says of one ingress stream, and its rates
+//! What a receiver report says of one ingress stream
 //! ([RFC 3550 §6.4.1](https://www.rfc-editor.org/rfc/rfc3550#section-6.4.1)).
 
 use std::time::{Duration, Instant};
 
 use weir_units::media::MediaKind;
-
-use super::rate::RateWindow;
 
 /// A sender's clock: which of its RTP timestamps belongs to which instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,6 @@ pub struct ReceiverStats {
     /// The lowest and highest extended numbers seen.
     range: Option<(u64, u64)>,
     received: u64,
-    bytes: u64,
     /// Expected and received at the previous report.
     prior: (u64, u64),
     /// Where the stream's timestamps started, on both clocks: transit times are differences to it.
@@ -51,7 +48,6 @@ pub struct ReceiverStats {
     /// 16 times the jitter, as RFC 3550 A.8 keeps it.
     jitter: u64,
     report: Option<(SenderClock, Instant)>,
-    rate: Option<RateWindow>,
 }
 
 impl ReceiverStats {
@@ -63,24 +59,20 @@ impl ReceiverStats {
             },
             range: None,
             received: 0,
-            bytes: 0,
             prior: (0, 0),
             epoch: None,
             transit: 0,
             jitter: 0,
             report: None,
-            rate: None,
         }
     }
 
-    /// Notes a packet of this SSRC by its extended sequence number. `len` is the whole packet's, in bytes.
-    pub fn on_packet(&mut self, now: Instant, sequence: u64, timestamp: u32, len: usize) {
+    /// Notes a packet of this SSRC by its extended sequence number.
+    pub fn on_packet(&mut self, now: Instant, sequence: u64, timestamp: u32) {
         let range = self.range.get_or_insert((sequence, sequence));
         let is_newest = sequence >= range.1;
         *range = (range.0.min(sequence), range.1.max(sequence));
         self.received += 1;
-        self.bytes += len as u64;
-        self.rate.get_or_insert_with(|| RateWindow::new(now)).add(now, len);
         if is_newest {
             self.note_transit(now, timestamp);
         }
@@ -122,32 +114,8 @@ impl ReceiverStats {
     }
 
     /// Packets that should have come.
-    pub fn expected(&self) -> u64 {
+    fn expected(&self) -> u64 {
         self.range.map_or(0, |(lowest, highest)| highest - lowest + 1)
-    }
-
-    /// Packets that came, duplicates included.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Bytes of all packets.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub fn jitter(&self) -> Duration {
-        Duration::from_secs(1) * u32::try_from(self.jitter >> 4).unwrap_or(u32::MAX) / self.clock_rate
-    }
-
-    /// Bits a second over the last second.
-    pub fn bit_rate(&mut self, now: Instant) -> u64 {
-        self.rate.as_mut().map_or(0, |rate| rate.bit_rate(now))
-    }
-
-    /// Packets a second over the last second.
-    pub fn packet_rate(&mut self, now: Instant) -> u64 {
-        self.rate.as_mut().map_or(0, |rate| rate.packet_rate(now))
     }
 
     /// [RFC 3550 A.8](https://www.rfc-editor.org/rfc/rfc3550#appendix-A.8). Timestamps run modulo 2^32, so only the
@@ -191,14 +159,14 @@ mod tests {
     fn the_fraction_is_of_the_interval_and_the_count_of_all_time() {
         let (mut stats, now) = (ReceiverStats::new(MediaKind::Video), start());
         for sequence in (FIRST..FIRST + 100).filter(|sequence| sequence % 4 != 0) {
-            stats.on_packet(now, sequence, 0, 100);
+            stats.on_packet(now, sequence, 0);
         }
         let report = stats.report(now).unwrap();
         assert_eq!((report.fraction_lost, report.cumulative_lost), (64, 25));
         assert_eq!((report.expected, report.lost), (100, 25));
         assert_eq!(report.highest_sequence, (FIRST + 99) as u32, "wrapped, as the field does");
         for sequence in FIRST + 100..FIRST + 200 {
-            stats.on_packet(now, sequence, 0, 100);
+            stats.on_packet(now, sequence, 0);
         }
         let report = stats.report(now).unwrap();
         assert_eq!((report.fraction_lost, report.cumulative_lost), (0, 25));
@@ -209,7 +177,7 @@ mod tests {
     fn duplicates_never_make_the_fraction_negative() {
         let (mut stats, now) = (ReceiverStats::new(MediaKind::Video), start());
         for sequence in [FIRST, FIRST, FIRST, FIRST + 2] {
-            stats.on_packet(now, sequence, 0, 100);
+            stats.on_packet(now, sequence, 0);
         }
         let report = stats.report(now).unwrap();
         assert_eq!((report.fraction_lost, report.cumulative_lost), (0, -1));
@@ -218,7 +186,7 @@ mod tests {
     #[test]
     fn the_sender_report_is_echoed_with_its_age() {
         let (mut stats, now) = (ReceiverStats::new(MediaKind::Audio), start());
-        stats.on_packet(now, FIRST, 0, 100);
+        stats.on_packet(now, FIRST, 0);
         stats.on_sender_report(now, SenderClock { ntp: 0x1234_5678_9abc_def0, rtp: 7 });
         let report = stats.report(now + ms(1500)).unwrap();
         assert_eq!(report.last_sender_report, 0x5678_9abc);
@@ -230,7 +198,7 @@ mod tests {
         let (mut stats, begin) = (ReceiverStats::new(MediaKind::Audio), start());
         for packet in 0..500_u32 {
             let timestamp = (u32::MAX - 48_000).wrapping_add(960 * packet);
-            stats.on_packet(begin + ms(20) * packet, FIRST + u64::from(packet), timestamp, 100);
+            stats.on_packet(begin + ms(20) * packet, FIRST + u64::from(packet), timestamp);
         }
         assert_eq!(stats.report(begin).unwrap().jitter, 0);
     }
@@ -240,11 +208,10 @@ mod tests {
         let (mut stats, begin) = (ReceiverStats::new(MediaKind::Audio), start());
         for packet in 0..500_u32 {
             let late = if packet % 2 == 0 { ms(0) } else { ms(10) };
-            stats.on_packet(begin + ms(20) * packet + late, FIRST + u64::from(packet), 960 * packet, 100);
+            stats.on_packet(begin + ms(20) * packet + late, FIRST + u64::from(packet), 960 * packet);
         }
         let jitter = stats.report(begin).unwrap().jitter;
         assert!((470..=480).contains(&jitter), "10 ms are 480 ticks, not {jitter}");
-        assert!((9_700..=10_000).contains(&stats.jitter().as_micros()), "{:?}", stats.jitter());
     }
 
     proptest! {
@@ -261,7 +228,7 @@ mod tests {
                 let sequence = highest.max(FIRST).saturating_add_signed(relative);
                 (lowest, highest, received) = (lowest.min(sequence), highest.max(sequence), received + 1);
                 now += ms(wait);
-                stats.on_packet(now, sequence, timestamp, 1200);
+                stats.on_packet(now, sequence, timestamp);
                 if at % report_each == 0 {
                     let report = stats.report(now).unwrap();
                     let expected = highest - lowest + 1;

@@ -69,7 +69,7 @@ impl Shard {
             };
             (encoding.extend(original).ok_or(Drop::Duplicate)?, payload)
         } else {
-            encoding.stats.on_packet(now, opened.index, header.timestamp, packet.len());
+            encoding.stats.on_packet(now, opened.index, header.timestamp);
             (encoding.base + opened.index, payload)
         };
         if encoding.losses.on_packet(now, sequence, is_retransmission) == Seen::Outage && is_video {

@@ -116,7 +116,7 @@ fn an_outage_is_no_loss_to_repair() {
     register.on_packet(now, FIRST, false);
     register.on_packet(now, FIRST + 2, false);
     assert_eq!(register.on_packet(now, FIRST + 2 + 258, false), Seen::Outage);
-    assert_eq!((register.next_timeout(), register.waiting()), (None, 0));
+    assert_eq!((register.next_timeout(), register.missing.len()), (None, 0));
     assert_eq!(register.counts().given_up, 258);
 }
 
@@ -126,7 +126,7 @@ fn the_oldest_are_given_up_when_too_many_are_missing() {
     register.on_packet(now, FIRST, false);
     assert_eq!(register.on_packet(now, FIRST + 201, false), Seen::Gap(200));
     assert_eq!(register.on_packet(now, FIRST + 302, false), Seen::Outage);
-    assert_eq!(register.waiting(), MAX_MISSING_VIDEO);
+    assert_eq!(register.missing.len(), MAX_MISSING_VIDEO);
     assert_eq!(poll(&mut register, now, 40)[0], FIRST + 1 + 44);
 }
 
@@ -146,7 +146,7 @@ fn a_retransmission_reveals_no_gap() {
     let (mut register, now) = (video(), start());
     register.on_packet(now, FIRST, false);
     assert_eq!(register.on_packet(now, FIRST + 50, true), Seen::Unexpected);
-    assert_eq!(register.waiting(), 0);
+    assert_eq!(register.missing.len(), 0);
 }
 
 /// A line of 40 ms round trip that loses packets and requests alike.
@@ -265,9 +265,9 @@ proptest! {
             let counts = register.counts();
             prop_assert_eq!(came, counts.recovered + counts.reordered);
             let settled = counts.recovered + counts.reordered + counts.given_up;
-            prop_assert_eq!(counts.missing, settled + register.waiting() as u64);
+            prop_assert_eq!(counts.missing, settled + register.missing.len() as u64);
             prop_assert!(register.next_timeout().is_none_or(|due| due > now));
-            prop_assert_eq!(register.next_timeout().is_none(), register.waiting() == 0);
+            prop_assert_eq!(register.next_timeout().is_none(), register.missing.len() == 0);
         }
         prop_assert_eq!(register.counts().requested, asked.values().map(|&times| u64::from(times)).sum::<u64>());
     }
