@@ -31,17 +31,6 @@ impl std::fmt::Display for ExtendedSequence {
     }
 }
 
-/// A timestamp of 32 bits on the wire, extended to 64, in units of its RTP clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExtendedTimestamp(pub u64);
-
-impl ExtendedTimestamp {
-    /// As it goes on the wire.
-    pub fn wire(self) -> u32 {
-        self.0 as u32
-    }
-}
-
 /// Extends 16-bit numbers: RTP and transport-wide sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unwrapper16 {
@@ -77,39 +66,6 @@ impl Unwrapper16 {
 
     pub fn highest(&self) -> Option<ExtendedSequence> {
         self.highest.map(ExtendedSequence)
-    }
-}
-
-/// Extends 32-bit RTP timestamps.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TimestampUnwrapper {
-    highest: Option<u64>,
-}
-
-impl TimestampUnwrapper {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The extended timestamp, which becomes the highest seen if it is.
-    #[inline]
-    pub fn unwrap(&mut self, wire: u32) -> ExtendedTimestamp {
-        let extended = self.peek(wire);
-        if self.highest.is_none_or(|highest| extended.0 > highest) {
-            self.highest = Some(extended.0);
-        }
-        extended
-    }
-
-    /// The extended timestamp without noting it.
-    #[inline]
-    pub fn peek(&self, wire: u32) -> ExtendedTimestamp {
-        let Some(highest) = self.highest else {
-            return ExtendedTimestamp((1 << 32) + u64::from(wire));
-        };
-        let step = wire.wrapping_sub(highest as u32) as i32;
-        let step = if step == i32::MIN { 1 << 31 } else { i64::from(step) };
-        ExtendedTimestamp(highest.checked_add_signed(step).unwrap_or(u64::from(wire)))
     }
 }
 
@@ -157,14 +113,6 @@ mod tests {
     fn never_falls_below_zero() {
         let mut unwrapper = Unwrapper16 { highest: Some(3) };
         assert_eq!(unwrapper.unwrap(65_535).wire(), 65_535);
-    }
-
-    #[test]
-    fn extends_timestamps_across_the_wrap() {
-        let mut unwrapper = TimestampUnwrapper::new();
-        let first = unwrapper.unwrap(u32::MAX - 10);
-        assert_eq!(unwrapper.unwrap(3_000 - 11).0 - first.0, 3_000);
-        assert_eq!(unwrapper.unwrap(u32::MAX - 10), first);
     }
 
     proptest! {

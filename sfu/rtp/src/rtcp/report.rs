@@ -102,11 +102,6 @@ impl ReportBlock {
         bytes
     }
 
-    /// The highest sequence number without its cycles.
-    pub fn highest_wire_sequence(&self) -> u16 {
-        self.highest_sequence as u16
-    }
-
     /// The round trip in 1/65536 s, when this block answers a sender report and arrives at `now`
     /// ([`compact_ntp`] of the clock that wrote the report). `None` when it answers none or the peer's delay cannot
     /// be true.
@@ -235,7 +230,7 @@ mod tests {
         assert_eq!(compact_ntp(report.info.ntp), 0x0304_0506);
         let block = report.blocks.iter().next().unwrap();
         assert_eq!((block.fraction_lost, block.cumulative_lost), (128, -2));
-        assert_eq!(block.highest_wire_sequence(), 5);
+        assert_eq!(block.highest_sequence, 0x1_0005);
         assert_eq!(block.round_trip(0x0306_0506), Some(0x1_0000));
         assert_eq!(block.round_trip(0x0304_0507), None);
         datagram[0] = 0x82; // says one block more than there is
