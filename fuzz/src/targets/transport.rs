@@ -173,7 +173,7 @@ impl Play {
                     assert!(bytes.len() <= 1_500, "a datagram of {} bytes", bytes.len());
                     self.down.push_back(bytes);
                 }
-                Output::RouteValidated(route) | Output::RouteSelected(route) => assert_eq!(route, PATH),
+                Output::RouteSelected(route) => assert_eq!(route, PATH),
                 Output::Connected(_) => {
                     assert!(!self.connected && !self.failed, "connected once");
                     self.connected = true;

@@ -355,7 +355,7 @@ fn who_asks_for_everything_again_and_again_is_sent_little_more_than_there_was() 
     let (newest, _) = stage.receiver(subscription).packets.last_key_value().unwrap();
     let numbers: Vec<u16> = (newest - 399..=*newest).map(|number| number as u16).collect();
     let media = stage.receiver(subscription).ssrc;
-    let mut ask = |stage: &mut Stage| {
+    let ask = |stage: &mut Stage| {
         stage.send_rtcp(subscriber, |writer| {
             numbers.chunks(200).all(|numbers| writer.nack(1, media, numbers) > 0)
         });

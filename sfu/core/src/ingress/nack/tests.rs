@@ -267,7 +267,7 @@ proptest! {
             let settled = counts.recovered + counts.reordered + counts.given_up;
             prop_assert_eq!(counts.missing, settled + register.missing.len() as u64);
             prop_assert!(register.next_timeout().is_none_or(|due| due > now));
-            prop_assert_eq!(register.next_timeout().is_none(), register.missing.len() == 0);
+            prop_assert_eq!(register.next_timeout().is_none(), register.missing.is_empty());
         }
         prop_assert_eq!(register.counts().requested, asked.values().map(|&times| u64::from(times)).sum::<u64>());
     }
