@@ -431,7 +431,8 @@ mod tests {
     #[test]
     fn no_more_wait_than_can_be_of_use() {
         let mut line = Downlink::new(start());
+        assert!(line.has_room_for(MAX_WAITING) && !line.has_room_for(MAX_WAITING + 1));
         assert!((0..MAX_WAITING as u64).all(|sequence| line.wait(name(1, 0, sequence))));
-        assert!(!line.wait(name(1, 0, 0)));
+        assert!(!line.wait(name(1, 0, 0)) && !line.has_room_for(1));
     }
 }
