@@ -178,7 +178,7 @@ async fn what_makes_no_sense_is_refused_or_skipped_and_never_holds_up_the_rest()
     let scene = Scene::new(&Store::in_memory().unwrap()).await;
     let path = "/_matrix/app/v1/transactions/1";
     for (body, errcode) in
-        [("", "M_NOT_JSON"), ("{", "M_NOT_JSON"), ("[]", "M_BAD_JSON"), ("{}", "M_BAD_JSON")]
+        [("", "M_NOT_JSON"), ("{", "M_NOT_JSON"), ("[[]]", "M_BAD_JSON"), ("{}", "M_BAD_JSON")]
     {
         let verdict = scene.ask("PUT", path, Some(TOKEN), body).await;
         assert_eq!(verdict, (400, errcode.to_owned()), "{body}");
@@ -186,7 +186,7 @@ async fn what_makes_no_sense_is_refused_or_skipped_and_never_holds_up_the_rest()
     let deep = format!("{{\"events\":{}", "[".repeat(100_000));
     assert_eq!(scene.ask("PUT", path, Some(TOKEN), &deep).await.0, 400, "it breaks off");
     let odd = serde_json::json!([
-        7, null, {}, { "type": "m.room.member" }, { "type": 7 }, member("nobody", MOD, "leave"),
+        7, null, {}, ["m.room.member", "!r", MOD, DANA, ["leave"]], { "type": "m.room.member" }, { "type": 7 }, member("nobody", MOD, "leave"),
         member("@x", MOD, "leave"), { "type": "m.room.member", "room_id": "!r", "sender": MOD,
             "state_key": DANA, "content": { "membership": 7 } },
         { "type": "m.room.message", "room_id": "!r", "sender": DANA, "content": { "membership": "leave" } },
