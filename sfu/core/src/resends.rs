@@ -15,7 +15,7 @@ const MAX_TIMES: u16 = 4;
 /// So many bytes may be sent again of a stream that sent nothing of late: two dozen packets, as of a shared screen's last
 /// change. More would be worth asking for to whoever wants a victim's line filled.
 const FLOOR: usize = 32 * 1024;
-/// How long "of late" is: what a receiver could miss, and still show.
+/// How long what went again is counted against what went before it.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// What was sent again of one subscription lately. Owns no memory before the first; bound: [`RingLimits::packets`] entries
@@ -49,21 +49,15 @@ impl Resends {
         Self { len: limits.packets, recent: Vec::new(), began: None, allowance: Allowance::default() }
     }
 
-    /// So many bytes were sent for the first time.
-    #[inline]
-    pub fn on_first(&mut self, now: Instant, bytes: usize) {
-        self.allowance.turn(now);
-        self.allowance.sent += bytes;
-    }
-
     /// So many bytes were sent again.
     pub fn on_again(&mut self, bytes: usize) {
         self.allowance.resent += bytes;
     }
 
-    /// Whether a packet may be sent again; counts that it is.
-    pub fn may(&mut self, now: Instant, number: u64) -> bool {
-        if !self.allowance.is_left(now) {
+    /// Whether a packet may be sent again, when `octets` have been sent for the first time so far (modulo 2^32); counts that
+    /// it is.
+    pub fn may(&mut self, now: Instant, number: u64, octets: u32) -> bool {
+        if !self.allowance.is_left(now, octets) {
             return false;
         }
         if self.recent.is_empty() {
@@ -82,30 +76,25 @@ impl Resends {
     }
 }
 
-/// How many bytes may be sent again: as many as were sent of late, and [`FLOOR`].
+/// How many bytes may be sent again: as many as were sent since the window before, and [`FLOOR`]. It is reckoned when
+/// somebody asks, so that it costs nothing where packets are forwarded; what went long ago is bounded by the ring.
 #[derive(Debug, Default)]
 struct Allowance {
     since: Option<Instant>,
-    /// For the first time: in the window before, and in the present one.
-    before: usize,
-    sent: usize,
-    /// In the present one.
+    /// What had been sent for the first time when the window began, and how much of that since the one before.
+    octets: u32,
+    before: u32,
+    /// Sent again in the window.
     resent: usize,
 }
 
 impl Allowance {
-    fn is_left(&mut self, now: Instant) -> bool {
-        self.turn(now);
-        self.resent < self.before.max(self.sent) + FLOOR
-    }
-
-    #[inline]
-    fn turn(&mut self, now: Instant) {
-        let passed = self.since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
-        if passed >= WINDOW {
-            let before = if passed < 2 * WINDOW { self.sent } else { 0 };
-            *self = Self { since: Some(now), before, sent: 0, resent: 0 };
+    fn is_left(&mut self, now: Instant, octets: u32) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
+            *self = Self { since: Some(now), octets, before: octets.wrapping_sub(self.octets), resent: 0 };
         }
+        let sent = octets.wrapping_sub(self.octets);
+        self.resent < self.before.max(sent) as usize + FLOOR
     }
 }
 
@@ -117,14 +106,14 @@ mod tests {
     #[test]
     fn a_packet_is_sent_again_at_intervals_and_not_for_ever() {
         let (mut resends, start) = (Resends::new(MediaKind::Video), start());
-        assert!(resends.may(start, 7));
-        assert!(!resends.may(start + SPACING / 2, 7), "asked for twice, not lost twice");
+        assert!(resends.may(start, 7, 0));
+        assert!(!resends.may(start + SPACING / 2, 7, 0), "asked for twice, not lost twice");
         let mut sent = 1;
         for time in 1..=50 {
-            sent += u16::from(resends.may(start + time * SPACING, 7));
+            sent += u16::from(resends.may(start + time * SPACING, 7, 0));
         }
         assert_eq!(sent, MAX_TIMES);
-        assert!(resends.may(start, 8), "others are counted apart");
+        assert!(resends.may(start, 8, 0), "others are counted apart");
     }
 
     #[test]
@@ -134,7 +123,8 @@ mod tests {
             let mut sent = 0;
             for time in 0..50 {
                 let now = start + time * SPACING / 5;
-                sent += (0..packets).filter(|number| resends.may(now, (1 << 32) - 9 + number)).count() as u64;
+                sent +=
+                    (0..packets).filter(|number| resends.may(now, (1 << 32) - 9 + number, 0)).count() as u64;
             }
             assert_eq!(sent, packets * u64::from(MAX_TIMES));
             assert!(resends.recent.capacity() * size_of::<Resent>() <= 8 * packets as usize);
@@ -142,21 +132,25 @@ mod tests {
     }
 
     #[test]
-    fn as_much_may_go_again_as_went_in_the_second_before_and_a_little() {
+    fn as_much_may_go_again_as_went_since_the_window_before_and_a_little() {
         let (mut allowance, start) = (Allowance::default(), start());
-        let spend = |allowance: &mut Allowance, now| {
+        let spend = |allowance: &mut Allowance, now, octets| {
             let mut spent = 0;
-            while allowance.is_left(now) {
+            while allowance.is_left(now, octets) {
                 (spent, allowance.resent) = (spent + 1_000, allowance.resent + 1_000);
             }
             spent
         };
-        assert_eq!(spend(&mut allowance, start), FLOOR.next_multiple_of(1_000), "nothing was sent yet");
-        allowance.sent += 500_000;
-        assert_eq!(spend(&mut allowance, start), 500_000);
+        let floor = FLOOR.next_multiple_of(1_000);
+        let mut octets = 0_u32;
+        assert_eq!(spend(&mut allowance, start, octets), floor, "nothing was sent yet");
+        octets = octets.wrapping_add(500_000);
+        assert_eq!(spend(&mut allowance, start, octets), 500_000);
         let next = start + WINDOW;
-        assert!((500_000..540_000).contains(&spend(&mut allowance, next)));
-        assert_eq!(spend(&mut allowance, next + WINDOW / 2), 0);
-        assert_eq!(spend(&mut allowance, next + WINDOW), FLOOR.next_multiple_of(1_000));
+        assert!((500_000..540_000).contains(&spend(&mut allowance, next, octets)));
+        assert_eq!(spend(&mut allowance, next + WINDOW / 2, octets), 0);
+        assert_eq!(spend(&mut allowance, next + WINDOW, octets), floor);
+        allowance.octets = u32::MAX - 99_999;
+        assert_eq!(spend(&mut allowance, next + 2 * WINDOW, 0), 100_000 + floor, "the count wraps");
     }
 }

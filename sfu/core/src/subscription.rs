@@ -416,7 +416,6 @@ impl Subscription {
         let Some(len) = self.seal(now, offer, named, fixed, way, egress) else { return false };
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
-        self.resends.on_first(now, len);
         true
     }
 
@@ -464,7 +463,7 @@ impl Subscription {
         let (encoding, ingress) = self.sequence.ingress_of(number)?;
         let may_go = match self.is_open(number) {
             true => self.encoding().is_some(),
-            false => self.resends.may(now, number),
+            false => self.resends.may(now, number, self.sent.octets),
         };
         may_go.then_some((number, encoding, ingress))
     }

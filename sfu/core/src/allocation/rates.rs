@@ -180,6 +180,7 @@ mod tests {
         rates.add(later + WINDOW, 0, 0, 100);
         assert!(rates.of(later, 1, 0) >= before * 9 / 10);
     }
+
     #[test]
     fn a_layer_is_silent_once_others_went_on_without_it_for_two_seconds() {
         let (begin, mut rates) = (start(), LayerRates::new(start()));

@@ -180,8 +180,7 @@ fn present_bps(claim: &Claim) -> Option<u64> {
 
 impl Model {
     /// Every picture that the peer is subscribed to and that is sent, as a claim. Others are granted what they wish, or
-    /// keep what they were.
-    /// Answers what its audio takes.
+    /// keep what they were. Answers what its audio takes.
     fn collect_claims(&mut self, now: Instant, index: u32, allocator: &mut Allocator) -> BitRate {
         let mut audio = 0;
         for at in 0..self.peers[index as usize].senders.len() {
