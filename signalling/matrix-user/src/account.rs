@@ -206,8 +206,8 @@ fn http(authorities: &[Vec<u8>]) -> Result<reqwest::Client, SignInError> {
         .map_err(problem)
 }
 
-/// One line, of a file that only its owner may read.
-fn read_secret(path: &Path) -> Result<String, SignInError> {
+/// One line, of a file that only its owner may read; else [`SignInError::Secret`].
+pub fn read_secret(path: &Path) -> Result<String, SignInError> {
     let read = || -> Result<String, SecretProblem> {
         let file = File::open(path)?;
         let mode = file.metadata()?.permissions().mode() & 0o777;

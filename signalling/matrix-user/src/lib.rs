@@ -24,7 +24,7 @@ use std::time::Duration;
 use weir_matrix::names::UserId;
 use weir_matrix::policy::Servers;
 
-pub use account::{SecretProblem, SignInError};
+pub use account::{SecretProblem, SignInError, read_secret};
 pub use kept::TABLES;
 pub use run::{Idle, StartError, User};
 

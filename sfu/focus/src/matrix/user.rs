@@ -1,11 +1,10 @@
 //! The focus as a Matrix user, as the configuration has it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use weir_matrix::names::{ServerName, UserId};
 use weir_matrix::store::Store;
-use weir_matrix_user::{Idle, Secret, SecretProblem, SignInError, StartError, User, UserConfig};
+use weir_matrix_user::{Idle, Secret, SecretProblem, SignInError, StartError, User, UserConfig, read_secret};
 
 use super::{read_authorities, servers, wrong};
 use crate::config::{ConfigError, Matrix, user_homeserver, user_id};
@@ -37,20 +36,8 @@ pub fn check(matrix: &Matrix) -> Result<(), ConfigError> {
     let (Some(user), true) = (user_id(matrix), matrix.user.is_on()) else { return Ok(()) };
     let Some(UserConfig { secret, .. }) = config(matrix, user)? else { return Ok(()) };
     let (Secret::Password(path) | Secret::AccessToken(path)) = &secret;
-    let Err(problem) = hold_a_line(path) else { return Ok(()) };
-    let error = SignInError::Secret { path: path.clone(), problem };
+    let Err(error) = read_secret(path) else { return Ok(()) };
     explain(matrix, &secret, &error).map_or(Ok(()), Err)
-}
-
-/// As it is read when the user signs in.
-fn hold_a_line(path: &Path) -> Result<(), SecretProblem> {
-    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretProblem::Readable(mode));
-    }
-    let text = std::fs::read_to_string(path)?;
-    let line = text.trim_end_matches(['\n', '\r']);
-    if line.is_empty() || line.contains(char::is_control) { Err(SecretProblem::Malformed) } else { Ok(()) }
 }
 
 /// What has been checked to be there.
