@@ -222,7 +222,12 @@ impl Shard {
         self.out.timers.next()
     }
 
-    /// Counters and gauges as they stand.
+    /// What was counted so far. Its gauges are as [`Self::stats`] last left them.
+    pub fn counts(&self) -> &ShardStats {
+        &self.out.stats
+    }
+
+    /// Counters and gauges as they stand. Looks at every peer and subscription.
     pub fn stats(&mut self) -> &ShardStats {
         let (model, stats) = (&self.model, &mut self.out.stats);
         stats.peers = model.peers.len() as u64;
