@@ -78,6 +78,10 @@ const GREW: f64 = 1.1;
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     steps: VecDeque<Step>,
+    /// Where the newest [`RECENT`] and [`STEADY`] begin, as indices: a search would touch memory that is cold by the time
+    /// of the next feedback.
+    recent: usize,
+    steady: usize,
     /// When the newest packet that waited in a queue arrived.
     queued: Option<i64>,
 }
@@ -99,10 +103,20 @@ impl Acknowledged {
         }
         if self.steps.len() == MAX_STEPS {
             self.steps.pop_front();
+            self.recent = self.recent.saturating_sub(1);
+            self.steady = self.steady.saturating_sub(1);
         }
         let before =
             self.steps.back().map_or(Totals::default(), |last| last.before.with(last, sent, arrived));
         self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false, before });
+        self.recent = self.advanced(self.recent, before, RECENT);
+        self.steady = self.advanced(self.steady, before, STEADY);
+    }
+
+    /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
+    fn advanced(&self, from: usize, newest: Totals, span: i64) -> usize {
+        let later = self.steps.range(from + 1..);
+        from + later.take_while(|step| newest.arrived - step.before.arrived >= span).count()
     }
 
     /// A feedback was lost: nothing is told of the time up to the next packet.
@@ -113,17 +127,17 @@ impl Acknowledged {
     }
 
     pub fn clear(&mut self) {
+        *self = Self { steps: std::mem::take(&mut self.steps), ..Self::default() };
         self.steps.clear();
-        self.queued = None;
     }
 
     /// Over the newest [`RECENT`]; on a full line this is what the line carries.
     pub fn recent(&self) -> Option<BitRate> {
-        self.over(RECENT)
+        self.since(self.recent)
     }
 
     pub fn steady(&self) -> Option<BitRate> {
-        self.over(STEADY)
+        self.since(self.steady)
     }
 
     /// What the line carried of late while packets waited for it. What arrives otherwise says how much was sent, and
@@ -153,10 +167,10 @@ impl Acknowledged {
         })
     }
 
-    fn over(&self, span: i64) -> Option<BitRate> {
+    /// Between that step and the newest.
+    fn since(&self, oldest: usize) -> Option<BitRate> {
         let newest = self.steps.back()?.before;
-        let longer = self.steps.partition_point(|step| newest.arrived - step.before.arrived >= span);
-        let oldest = self.steps.get(longer.saturating_sub(1))?.before;
+        let oldest = self.steps.get(oldest)?.before;
         let (sent, arrived) = (newest.sent - oldest.sent, newest.arrived - oldest.arrived);
         let covered = arrived.max(sent);
         let span = Duration::from_micros(covered.unsigned_abs());
@@ -178,6 +192,28 @@ mod tests {
         assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
         assert!(acknowledged.steps.len() <= MAX_STEPS);
+    }
+
+    #[test]
+    fn spans_begin_where_they_should() {
+        let mut acknowledged = Acknowledged::default();
+        let mut at = 0;
+        for packet in 0..2_000_i64 {
+            at += 1_000 + packet * 7_919 % 40_000;
+            if packet % 97 == 0 {
+                acknowledged.interrupt();
+            }
+            acknowledged.add(at, at, 1_000, false);
+            let newest = acknowledged.steps.back().unwrap().before.arrived;
+            for (index, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
+                let lies_before = |step: &Step| newest - step.before.arrived >= span;
+                let before = acknowledged.steps.iter().take_while(|step| lies_before(step)).count();
+                assert_eq!(index, before.saturating_sub(1), "packet {packet}");
+            }
+        }
+        acknowledged.clear();
+        acknowledged.add(0, 0, 1_000, false);
+        assert_eq!((acknowledged.recent, acknowledged.steady), (0, 0));
     }
 
     #[test]
