@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::shard::pressure::Pace;
 use crate::shard::replay::ReplayBudget;
+use weir_rate::BitRate;
 use weir_transport::srtp::{SrtpEgress, SrtpIngress};
 use weir_transport::{Route, Transport};
 use weir_units::event::{LineQuality, Shortage};
@@ -62,6 +63,8 @@ pub(crate) struct Peer {
     pub downlink: Option<Box<Downlink>>,
     /// When that was last shared out.
     pub allocated: Option<Instant>,
+    /// As long as the line carries this, all that was wished then has room and some is left.
+    pub ease: Option<BitRate>,
     /// Our SSRC in RTCP to this peer.
     pub local_ssrc: u32,
     pub round_trip: Option<Duration>,

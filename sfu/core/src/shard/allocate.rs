@@ -13,6 +13,9 @@ use crate::subscription::Subscription;
 
 /// Feedback comes ten times a second and more; sharing out oftener would find the same.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The same while everybody has all that is wished and the line carries [`HEADROOM`] beside: what layers cost is counted
+/// anew each half second only.
+const LEISURE: Duration = Duration::from_millis(300);
 /// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
 const HURRY: f64 = 1.25;
 /// A ladder's worth of headroom that probes look for, so that a step up finds it proven.
@@ -29,7 +32,10 @@ impl Shard {
     /// Shares out again, unless that was done a moment ago.
     pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
         let entry = &self.model.peers[peer as usize];
-        if entry.allocated.is_none_or(|at| now >= at + INTERVAL) {
+        let available = entry.downlink.as_ref().and_then(|line| line.available(now));
+        let has_ease = entry.ease.zip(available).is_some_and(|(least, available)| available >= least);
+        let interval = if has_ease { LEISURE } else { INTERVAL };
+        if entry.allocated.is_none_or(|at| now >= at + interval) {
             self.allocate(now, peer);
         }
     }
@@ -72,9 +78,10 @@ impl Shard {
             begin(&mut self.allocator.claims);
         }
         peer.line.on_shared(shortage(&self.allocator.claims, wished));
+        let wanted = BitRate::from_bps(wished).plus(audio).scaled(HEADROOM);
+        peer.ease = available.is_some_and(|available| available >= wanted).then_some(wanted);
         if let Some(line) = &mut peer.downlink {
-            let wanted = BitRate::from_bps(wished).plus(audio);
-            line.set_wanted(now, wanted.scaled(HEADROOM), wished <= budget.whole);
+            line.set_wanted(now, wanted, wished <= budget.whole);
         }
         let hurry = sent as f64 > budget.whole as f64 * HURRY;
         let mut moves = Moves::default();

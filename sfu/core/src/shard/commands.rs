@@ -92,6 +92,7 @@ impl Shard {
             line: LineWindow::default(),
             downlink: None,
             allocated: None,
+            ease: None,
             replays: ReplayBudget::default(),
             standing: Standing::default(),
             last_heard: now,

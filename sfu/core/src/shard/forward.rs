@@ -130,6 +130,8 @@ impl Shard {
             for at in 0..publication.subscribers.len() {
                 let subscription = self.model.publications[index as usize].subscribers[at];
                 self.model.aim(subscription);
+                let peer = self.model.subscriptions[subscription as usize].peer;
+                self.model.peers[peer as usize].ease = None; // it costs another price
             }
         }
     }
