@@ -46,7 +46,9 @@ pub struct Plan {
     pub interval: Duration,
     /// `None` is in memory.
     pub sinks: Option<SinkKind>,
-    /// Subscribers report on what arrives, and are sent what their line carries. In memory only.
+    /// Subscribers report on what arrives. In memory only.
+    pub reports: bool,
+    /// They are sent what their line carries by their reports.
     pub rate_control: bool,
 }
 
@@ -64,6 +66,7 @@ impl Plan {
             lines: 2,
             interval: Duration::from_micros(33_333),
             sinks: Some(SinkKind::Queued),
+            reports: false,
             rate_control: false,
         }
     }
@@ -158,19 +161,33 @@ pub fn measure(plan: Plan) -> Row {
     Row { plan, comparison, segments }
 }
 
-/// What rate control adds: the same with and without it, in memory, in turn.
-pub fn measure_rate_control(plan: Plan) -> Row {
-    let with = Plan { sinks: None, rate_control: true, ..plan };
-    let without = Plan { rate_control: false, ..with.clone() };
-    let mut sides = [&with, &without].map(|plan| {
+/// What reports and rate control add to a forwarded packet.
+pub struct RateRow {
+    pub plan: Plan,
+    /// Rate control, beside reports that are opened and not heeded.
+    pub control: Comparison,
+    /// Those, beside none.
+    pub reports: Comparison,
+}
+
+/// What reports and rate control add: the same with and without them, in memory, in turn.
+pub fn measure_rate_control(plan: Plan) -> RateRow {
+    let with = Plan { sinks: None, reports: true, rate_control: true, ..plan };
+    let unheeded = Plan { rate_control: false, ..with.clone() };
+    let without = Plan { reports: false, ..unheeded.clone() };
+    let [control, reports] = [[&with, &unheeded], [&unheeded, &without]].map(compare_in_memory);
+    RateRow { plan: with, control, reports }
+}
+
+fn compare_in_memory(plans: [&Plan; 2]) -> Comparison {
+    let mut sides = plans.map(|plan| {
         let mut side = Ours::new(plan, None);
         side.warm_up();
         side
     });
-    let [ours, floor] = &mut sides;
-    let expected = (with.subscribers * with.sizes.len()) as u64;
-    let turns = PACKETS.div_ceil(with.subscribers * with.sizes.len());
-    let (probes, held) = (ours.call.shard.counts().probes, ours.forwarded());
+    let expected = (plans[0].subscribers * plans[0].sizes.len()) as u64;
+    let turns = PACKETS.div_ceil(plans[0].subscribers * plans[0].sizes.len());
+    let before = sides.each_ref().map(|side| (side.call.shard.counts().probes, side.forwarded()));
     let run = |side: &mut Ours| {
         let mut cost = Cost::new();
         for _ in 0..turns {
@@ -181,13 +198,13 @@ pub fn measure_rate_control(plan: Plan) -> Row {
         }
         cost
     };
-    let comparison = compare(|| run(ours), || run(floor));
-    let stats = ours.call.shard.counts();
-    let forwarded = stats.rtp_out - held;
-    assert_eq!(stats.probes, probes, "all that is wanted passes");
-    assert_eq!(forwarded % expected, 0, "and at once");
-    let (messages, datagrams) = ours.sent();
-    Row { plan: with, comparison, segments: datagrams as f64 / messages.max(1) as f64 }
+    let [ours, other] = &mut sides;
+    let comparison = compare(|| run(ours), || run(other));
+    for (side, (probes, held)) in sides.iter().zip(before) {
+        assert_eq!(side.call.shard.counts().probes, probes, "all that is wanted passes");
+        assert_eq!((side.forwarded() - held) % expected, 0, "and at once");
+    }
+    comparison
 }
 
 /// Takes turns until what arrived is sent: one, unless the machine is so busy that the kernel put off delivering it.
@@ -237,7 +254,7 @@ struct Ours {
 impl Ours {
     fn new(plan: &Plan, sinks: Option<&[SocketAddr]>) -> Self {
         let mut call = Call::new(plan.rate_control);
-        let mut reporters = plan.rate_control.then(|| Reporters::new(call.now));
+        let mut reporters = plan.reports.then(|| Reporters::new(call.now));
         let wire = sinks.map(|_| {
             let options = SocketOptions { receive_buffer: Some(4 << 20), ..SocketOptions::default() };
             let address = "127.0.0.1:0".parse().expect("an address");

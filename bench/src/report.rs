@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::forward::Row;
+use crate::forward::{RateRow, Row};
 use crate::join::Joins;
 use crate::measure::Comparison;
 use crate::peers::{Memories, Memory};
@@ -18,8 +18,7 @@ const SUBSCRIPTION_BYTES: f64 = 1_024.0;
 #[derive(Default)]
 pub struct Report {
     pub forward: Vec<Row>,
-    /// With rate control, and without it in the floor's place.
-    pub rates: Vec<Row>,
+    pub rates: Vec<RateRow>,
     pub joins: Option<Joins>,
     pub memories: Option<Memories>,
 }
@@ -82,22 +81,23 @@ impl Report {
         println!(
             "\nWhat rate control adds to a forwarded packet, in memory, every subscriber reporting each 100 ms:"
         );
-        println!("CPU ns, median (least)\n");
-        println!("| what | N | with | without | more | goal | allocations a packet |");
+        println!("CPU ns, median (least); \"reports\": to open and read them, heeded or not\n");
+        println!("| what | N | alone | reports | rate control | goal | allocations a packet |");
         println!("|---|---:|---:|---:|---:|---:|---:|");
-        for Row { plan, comparison, .. } in &self.rates {
-            let Comparison { ours: with, floor: without, allocations, units, .. } = comparison;
+        let more = |comparison: &Comparison| {
+            let (ours, other) = (comparison.ours, comparison.floor);
+            format!("{:+.0} ({:+.0})", ours.median - other.median, ours.least - other.least)
+        };
+        for RateRow { plan, control, reports } in &self.rates {
             println!(
-                "| {} | {} | {:.0} ({:.0}) | {:.0} ({:.0}) | {:.0} ({:.0}) | {RATE_NS} | {} |",
+                "| {} | {} | {:.0} ({:.0}) | {} | {} | {RATE_NS} | {} |",
                 plan.name,
                 plan.subscribers,
-                with.median,
-                with.least,
-                without.median,
-                without.least,
-                with.median - without.median,
-                with.least - without.least,
-                *allocations as f64 / *units as f64,
+                reports.floor.median,
+                reports.floor.least,
+                more(reports),
+                more(control),
+                control.allocations as f64 / control.units as f64,
             );
         }
     }
@@ -141,9 +141,7 @@ impl Report {
         let rates = self.rates.iter().map(|row| {
             json!({
                 "what": row.plan.name, "subscribers": row.plan.subscribers,
-                "with_ns": row.comparison.ours.median, "with_least_ns": row.comparison.ours.least,
-                "without_ns": row.comparison.floor.median, "without_least_ns": row.comparison.floor.least,
-                "allocations": row.comparison.allocations, "units": row.comparison.units,
+                "control": comparison(&row.control), "reports": comparison(&row.reports),
             })
         });
         json!({
