@@ -115,8 +115,11 @@ impl Acknowledged {
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
     fn advanced(&self, from: usize, newest: Totals, span: i64) -> usize {
-        let later = self.steps.range(from + 1..);
-        from + later.take_while(|step| newest.arrived - step.before.arrived >= span).count()
+        let mut at = from;
+        while self.steps.get(at + 1).is_some_and(|step| newest.arrived - step.before.arrived >= span) {
+            at += 1;
+        }
+        at
     }
 
     /// A feedback was lost: nothing is told of the time up to the next packet.

@@ -184,7 +184,7 @@ impl Estimator {
             queue: QueueDelay::default(),
             acknowledged: Acknowledged::default(),
             loss: LossControl::default(),
-            limited: ApplicationLimited::new(now),
+            limited: ApplicationLimited::default(),
             is_limited: false,
             round_trip: RoundTrip::default(),
             probes: Probes::new(now),
@@ -209,7 +209,7 @@ impl Estimator {
             self.probes.on_sent(cluster, sent, bytes);
             self.probed = Some(sent);
         }
-        self.limited.on_sent(now, bytes);
+        self.limited.on_sent(sent, bytes);
         self.last_sent = Some(now);
         self.unanswered.get_or_insert(now);
         self.statuses = (self.statuses + STATUSES_PER_PACKET).min(MAX_STATUSES);
@@ -388,9 +388,11 @@ impl Estimator {
         let sent_at = self.epoch + Duration::from_micros(newest.max(0).unsigned_abs());
         let round_trip = now.saturating_duration_since(sent_at);
         self.round_trip.add(round_trip);
-        self.unanswered = (self.micros(now) > newest).then_some(now);
-        self.is_limited = self.limited.judge(now, self.target());
-        self.probes.set_roomy(self.limited.sent(now).ratio(self.target()) < ROOMY);
+        let elapsed = self.micros(now);
+        self.unanswered = (elapsed > newest).then_some(now);
+        let used = self.limited.sent(elapsed).ratio(self.target());
+        self.is_limited = self.limited.judge(elapsed, used);
+        self.probes.set_roomy(used < ROOMY);
         let queue = self.queue.recent();
         let shadowed = self.probed.is_some_and(|probed| newest < probed + PROBE_SHADOW);
         let signals = Signals {
@@ -423,7 +425,7 @@ impl Estimator {
         self.newest_probe = probed.map(|result| (now, result)).or(self.newest_probe);
         if let Some(result) = probed.filter(|_| signals.usage != Usage::Over || signals.newest <= PROBE_QUEUE)
         {
-            match self.control.on_proven(now, result, self.limited.for_long(now)) {
+            match self.control.on_proven(now, result, self.limited.for_long(elapsed)) {
                 Belief::Full => {}
                 Belief::Half => self.probes.confirm(result.rate.scaled(FURTHER)),
                 Belief::None => self.probes.confirm(result.rate.scaled(CONFIRM)),
@@ -467,8 +469,8 @@ impl Estimator {
     }
 
     fn micros(&self, at: Instant) -> i64 {
-        let micros = at.saturating_duration_since(self.epoch).as_micros();
-        i64::try_from(micros).unwrap_or(i64::MAX)
+        let since = at.saturating_duration_since(self.epoch);
+        since.as_secs().cast_signed() * 1_000_000 + i64::from(since.subsec_micros())
     }
 }
 

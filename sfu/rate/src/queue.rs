@@ -14,18 +14,35 @@ const RELEASED: f64 = 0.8;
 /// Of the newest packets so many are remembered.
 const REMEMBERED: usize = 8;
 
+/// The least delay of no packets.
+const NONE: i64 = i64::MAX;
+
 /// The queueing delay from one-way delays on two clocks that agree on nothing but a second's length.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct QueueDelay {
-    /// Least delays of the present and the previous epoch.
-    base: [Option<i64>; 2],
+    /// Least delays of the present and the previous epoch; [`NONE`] of one without a packet.
+    base: [i64; 2],
     epoch_began: Option<i64>,
-    recent: [Option<i64>; 2],
+    recent: [i64; 2],
     recent_began: i64,
     /// Sending times and delays of the newest packets, the next to be replaced at `next`.
     tail: [(i64, i64); REMEMBERED],
     next: usize,
     seen: usize,
+}
+
+impl Default for QueueDelay {
+    fn default() -> Self {
+        Self {
+            base: [NONE; 2],
+            epoch_began: None,
+            recent: [NONE; 2],
+            recent_began: 0,
+            tail: [(0, 0); REMEMBERED],
+            next: 0,
+            seen: 0,
+        }
+    }
 }
 
 impl QueueDelay {
@@ -37,28 +54,26 @@ impl QueueDelay {
         self.seen = (self.seen + 1).min(REMEMBERED);
         let began = *self.epoch_began.get_or_insert(sent);
         if sent - began > EPOCH {
-            self.base = [None, self.base[0]];
+            self.base = [NONE, self.base[0]];
             self.epoch_began = Some(sent);
         }
         if sent - self.recent_began > RECENT {
-            self.recent = [None, self.recent[0]];
+            self.recent = [NONE, self.recent[0]];
             self.recent_began = sent;
         }
-        for least in [&mut self.base[0], &mut self.recent[0]] {
-            *least = Some(least.map_or(delay, |least| least.min(delay)));
-        }
+        self.base[0] = self.base[0].min(delay);
+        self.recent[0] = self.recent[0].min(delay);
     }
 
     /// The least queueing delay of late, in microseconds.
     pub fn recent(&self) -> i64 {
-        let base = self.base.iter().flatten().min();
-        let recent = self.recent.iter().flatten().min();
-        recent.zip(base).map_or(0, |(recent, base)| recent - base)
+        let (recent, base) = (least(self.recent), least(self.base));
+        if recent == NONE || base == NONE { 0 } else { recent - base }
     }
 
     /// What the newest packets met, but for what only some of them did.
     pub fn newest(&self) -> i64 {
-        let Some(base) = self.base.iter().flatten().min() else { return 0 };
+        let base = least(self.base);
         let tail = (1..=self.seen).map(|back| self.tail[(self.next + REMEMBERED - back) % REMEMBERED]);
         let (mut least, mut last) = (i64::MAX, i64::MIN);
         for (index, (sent, delay)) in tail.enumerate() {
@@ -67,7 +82,7 @@ impl QueueDelay {
                 break;
             }
         }
-        least.saturating_sub(*base).max(0)
+        if base == NONE { 0 } else { least.saturating_sub(base).max(0) }
     }
 
     /// Whether the newest packets came all at once although they were sent apart: something on the way paused. A queue
@@ -81,15 +96,18 @@ impl QueueDelay {
 
     /// Whether a packet of this delay waited longer than the least by more than `slack`.
     pub fn waited(&self, delay: i64, slack: i64) -> bool {
-        self.base.iter().flatten().min().is_some_and(|base| delay - base > slack)
+        delay > least(self.base).saturating_add(slack)
     }
 
     /// Takes the present delay for the path's: a queue that does not drain is not ours.
     pub fn rebase(&mut self) {
-        let recent = self.recent.iter().flatten().min().copied();
-        self.base = [recent, None];
+        self.base = [least(self.recent), NONE];
         self.epoch_began = None;
     }
+}
+
+fn least(delays: [i64; 2]) -> i64 {
+    delays[0].min(delays[1])
 }
 
 #[cfg(test)]
