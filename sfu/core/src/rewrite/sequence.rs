@@ -13,12 +13,11 @@ const WINDOW: u64 = 1024;
 /// is missing.
 const MAX_GAP: u64 = WINDOW - 1;
 
-/// Places filled with padding that are remembered, in case the padding is asked for again. Each needs a loss upstream,
-/// so on most lines there is none, and two pictures' worth on the worst. Each costs 8 bytes.
-const MAX_FILLED: usize = 64;
-
 /// In place of an encoding: numbers that no ingress packet has.
 const NOBODY: u8 = u8::MAX;
+
+/// A bit for each of the last [`WINDOW`] egress numbers.
+type Bits = [u64; WINDOW as usize / 64];
 
 /// What becomes of the number of a packet left out on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +54,12 @@ pub struct SequenceMap {
     /// The highest ingress number by encoding, from which the 32 bits of past stretches are understood.
     highest: [u64; weir_units::media::MAX_ENCODINGS],
     /// The places left open within [`WINDOW`], by egress number.
-    open: [u64; WINDOW as usize / 64],
+    open: Bits,
     /// How many numbers were left out so far, less those that were given since; wraps.
     left_out: u32,
-    /// The places that padding fills, oldest first. Bound: [`MAX_FILLED`]; no memory until there is one.
-    filled: Vec<u64>,
+    /// The places within [`WINDOW`] that padding fills, by egress number, in case the padding is asked for again. Each needs
+    /// a loss upstream, so on most lines there is none: no memory until there is one.
+    filled: Option<Box<Bits>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,7 @@ impl SequenceMap {
             highest: [0; weir_units::media::MAX_ENCODINGS],
             open: [0; WINDOW as usize / 64],
             left_out: 0,
-            filled: Vec::new(),
+            filled: None,
         }
     }
 
@@ -183,7 +183,7 @@ impl SequenceMap {
 
     /// Bytes of memory owned, beside the value itself.
     pub fn memory(&self) -> usize {
-        self.past.capacity() * size_of::<Past>() + self.filled.capacity() * size_of::<u64>()
+        self.past.capacity() * size_of::<Past>() + self.filled.as_ref().map_or(0, |_| size_of::<Bits>())
     }
 
     /// Goes on to a packet in order of the present encoding, leaving the places of those missing before it open.
@@ -203,17 +203,15 @@ impl SequenceMap {
     }
 
     fn set_open(&mut self, egress: u64, is_open: bool) {
-        let bit = egress % WINDOW;
-        let word = &mut self.open[(bit / 64) as usize];
-        *word = *word & !(1 << (bit % 64)) | u64::from(is_open) << (bit % 64);
+        set(&mut self.open, egress, is_open);
+        if let Some(filled) = &mut self.filled {
+            set(filled, egress, false);
+        }
     }
 
     /// Padding goes in the place of a packet that was dropped late: [`Dropped::Open`].
     pub fn fill(&mut self, egress: u64) {
-        if self.filled.len() == MAX_FILLED {
-            self.filled.remove(0);
-        }
-        self.filled.push(egress);
+        set(self.filled.get_or_insert_default(), egress, true);
         self.left_out = self.left_out.wrapping_sub(1);
     }
 
@@ -225,15 +223,17 @@ impl SequenceMap {
 
     /// Whether padding went under this number, and no packet that the ring may hold.
     pub fn is_filled(&self, egress: u64) -> bool {
-        self.filled.contains(&egress)
+        self.is_within(egress) && self.filled.as_ref().is_some_and(|filled| is_set(filled, egress))
     }
 
     /// Whether nothing went under this number yet, though something may.
     pub fn is_open(&self, egress: u64) -> bool {
-        let bit = egress % WINDOW;
-        egress < self.next_egress()
-            && self.next_egress() - egress <= WINDOW
-            && self.open[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+        self.is_within(egress) && is_set(&self.open, egress)
+    }
+
+    /// Whether it is one of the last [`WINDOW`] numbers.
+    fn is_within(&self, egress: u64) -> bool {
+        self.next_egress().checked_sub(egress).is_some_and(|back| (1..=WINDOW).contains(&back))
     }
 
     /// The open place of a late packet, which closes it.
@@ -314,6 +314,17 @@ impl SequenceMap {
         let near = *self.highest.get(usize::from(past.encoding))?;
         near.checked_add_signed(i64::from(past.end.wrapping_sub(near as u32) as i32))
     }
+}
+
+fn is_set(bits: &Bits, egress: u64) -> bool {
+    let bit = egress % WINDOW;
+    bits[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+}
+
+fn set(bits: &mut Bits, egress: u64, value: bool) {
+    let bit = egress % WINDOW;
+    let word = &mut bits[(bit / 64) as usize];
+    *word = *word & !(1 << (bit % 64)) | u64::from(value) << (bit % 64);
 }
 
 #[cfg(test)]

@@ -70,6 +70,26 @@ fn what_a_receiver_misses_through_us_is_counted_until_it_comes() {
     assert_eq!(counts, [0, 3, 2, 2, 1, 2]);
 }
 
+/// A line that loses much, and a subscriber of few of many layers: what is repaired late is mostly not for it.
+#[test]
+fn what_padding_fills_is_known_as_long_as_it_may_be_asked_for() {
+    let mut map = started(10);
+    for step in (2..WINDOW).step_by(2) {
+        map.forward(0, 10 + step);
+    }
+    for step in (1..WINDOW - 1).step_by(2) {
+        let Dropped::Open(place) = map.drop(0, 10 + step) else { panic!("a place") };
+        map.fill(place);
+    }
+    for step in 0..WINDOW - 1 {
+        assert_eq!(map.is_filled(FIRST + step), step % 2 == 1, "{step}");
+    }
+    for step in WINDOW..2 * WINDOW {
+        map.forward(0, 10 + step);
+    }
+    assert!((0..2 * WINDOW).all(|step| !map.is_filled(FIRST + step)), "numbers of packets again");
+}
+
 #[test]
 fn a_switch_goes_on_at_the_next_number() {
     let mut map = started(10);
