@@ -344,11 +344,14 @@ impl Subscription {
                     self.fill(offer, number, way, egress);
                 }
                 let is_late = dropped != Dropped::Closed || self.sequence.next_egress() < before;
-                if let Numbers::Vp8(numbers) = &mut self.numbers
-                    && !facts.is_padding
-                    && !is_late
-                {
-                    numbers.drop_picture(self.sequence.next_egress(), offer.packet.payload);
+                if !facts.is_padding && !is_late {
+                    let next = self.sequence.next_egress();
+                    self.timeline.drop(next, facts.timestamp);
+                    match &mut self.numbers {
+                        Numbers::Vp8(numbers) => numbers.drop_picture(next, offer.packet.payload),
+                        Numbers::Frames(numbers) => numbers.drop(offer.packet.dependency_descriptor),
+                        Numbers::None => {}
+                    }
                 }
                 Outcome::NotSent
             }

@@ -15,7 +15,7 @@ pub const MANDATORY_FIELDS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct FrameNumbers {
     offsets: Epochs<u16, MAX_PAST>,
-    /// Egress sequence number and frame number of the newest packet.
+    /// Egress sequence number of the newest packet, and the highest frame number that was given or left out.
     newest: Option<(u64, u16)>,
 }
 
@@ -33,6 +33,16 @@ impl FrameNumbers {
             return;
         };
         self.offsets.begin(sequence, newest.wrapping_add(1).wrapping_sub(number));
+    }
+
+    /// A packet in order was left out on purpose. What was lost before it may come late, under a number up to its own:
+    /// another stretch must not begin with them.
+    pub fn drop(&mut self, descriptor: &[u8]) {
+        let (Some((_, newest)), Some(number)) = (&mut self.newest, frame_number(descriptor)) else { return };
+        let number = number.wrapping_add(self.offsets.present());
+        if number.wrapping_sub(*newest) < 1 << 15 {
+            *newest = number;
+        }
     }
 
     /// The mandatory fields for the packet with egress number `sequence`, new, late or sent again; they replace the
@@ -82,6 +92,17 @@ mod tests {
         assert_eq!(numbers.forward(102, &descriptor(700)), Some([0xc5, 0, 0]));
         assert_eq!(numbers.forward(101, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
         assert_eq!(numbers.forward(103, &descriptor(702)), Some([0xc5, 0, 2]));
+    }
+
+    #[test]
+    fn a_switch_leaves_the_numbers_of_what_may_come_late_free() {
+        let mut numbers = FrameNumbers::default();
+        numbers.start(100, &descriptor(65_534));
+        numbers.forward(100, &descriptor(65_534));
+        numbers.drop(&descriptor(0)); // 65,535 is lost
+        numbers.start(102, &descriptor(700));
+        assert_eq!(numbers.forward(101, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
+        assert_eq!(numbers.forward(102, &descriptor(700)), Some([0xc5, 0, 1]));
     }
 
     #[test]

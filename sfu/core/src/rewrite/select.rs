@@ -88,7 +88,7 @@ pub enum Decision {
     /// To be sent with this marker bit, if the sequence map has a place for it: late packets may not.
     Forward { marker: bool },
     /// To be left out of the stream it belongs to: `drop` of the sequence map. If that closes its place and it is VP8
-    /// and no padding, also `drop_picture`.
+    /// or has frame numbers and is no padding, also `drop_picture` or `drop` of these.
     Drop,
     /// Of no concern to this subscription at present.
     Wait,

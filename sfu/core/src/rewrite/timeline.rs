@@ -45,13 +45,15 @@ pub struct Timeline {
     /// By how much the present offset exceeds what sender reports or arrivals say, in ticks.
     excess: u64,
     first: u32,
+    /// What is missing may come late with times up to this, extended.
+    reserved: u64,
 }
 
 impl Timeline {
     /// `first` is the first packet's timestamp, to be chosen at random
     /// ([RFC 3550 §5.1](https://www.rfc-editor.org/rfc/rfc3550#section-5.1)).
     pub fn new(clock_rate: u32, first: u32) -> Self {
-        Self { clock_rate, offsets: Epochs::new(0), newest: None, excess: 0, first }
+        Self { clock_rate, offsets: Epochs::new(0), newest: None, excess: 0, first, reserved: 0 }
     }
 
     /// A stretch begins with the packet that gets egress number `sequence`: the first of all, a switch of encodings,
@@ -92,7 +94,7 @@ impl Timeline {
                     .zip(to)
                     .and_then(|(from, to)| self.by_reports(by_arrival, from, to, timestamp))
                     .unwrap_or(by_arrival);
-                (wanted.max(newest.timestamp + self.ticks(MIN_STEP)), wanted)
+                (wanted.max(newest.timestamp.max(self.reserved) + self.ticks(MIN_STEP)), wanted)
             }
         };
         self.excess = chosen - wanted;
@@ -118,6 +120,16 @@ impl Timeline {
                 Some(self.advance(now, newest, sequence, timestamp))
             }
             _ => self.at(sequence, timestamp),
+        }
+    }
+
+    /// A packet in order was left out on purpose; `next` is the egress number that the next one gets. What is missing
+    /// before it may come late: another stretch must not begin before that.
+    pub fn drop(&mut self, next: u64, timestamp: u32) {
+        let Some(newest) = self.newest.filter(|newest| next > newest.sequence + 1) else { return };
+        let step = self.present(timestamp).wrapping_sub(newest.timestamp as u32);
+        if u64::from(step) <= self.ticks(MAX_AHEAD) {
+            self.reserved = newest.timestamp + u64::from(step);
         }
     }
 

@@ -39,7 +39,8 @@ struct Offsets {
     key: u8,
 }
 
-/// The numbers of the newest picture sent. A number that the source does not send stays.
+/// The highest numbers sent, or that stay free for pictures which may come late. A number that the source does not send
+/// stays.
 #[derive(Clone, Copy, Debug, Default)]
 struct Newest {
     sequence: u64,
@@ -70,8 +71,10 @@ pub struct Vp8Numbers {
     short: Option<u16>,
 }
 
-/// What a turn of 7-bit picture ids counts.
-const SHORT_TURN: u16 = 128;
+/// What a turn of 7-bit picture ids counts, of 15-bit ones, and of key indexes.
+const SHORT_TURN: u16 = 1 << 7;
+const LONG_TURN: u16 = 1 << 15;
+const KEY_TURN: u16 = 1 << 5;
 
 impl Default for Vp8Numbers {
     fn default() -> Self {
@@ -107,14 +110,34 @@ impl Vp8Numbers {
     /// gets.
     pub fn drop_picture(&mut self, next_sequence: u64, payload: &[u8]) {
         let Some(layout) = Layout::read(payload).filter(|layout| layout.picture > 0) else { return };
-        let picture = layout.numbers(payload).picture;
-        if self.dropped.replace(picture) == Some(picture) {
+        let read = layout.numbers(payload);
+        if self.dropped.replace(read.picture) == Some(read.picture) {
             return;
         }
-        let turn = if self.has_turned(layout, picture) { SHORT_TURN } else { 0 };
+        let turn = if self.has_turned(layout, read.picture) { SHORT_TURN } else { 0 };
         let present = self.offsets.present();
         let offset = present.picture.wrapping_add(turn).wrapping_sub(1);
-        self.offsets.begin(next_sequence, Offsets { picture: offset, ..present });
+        let offsets = Offsets { picture: offset, ..present };
+        self.offsets.begin(next_sequence, offsets);
+        self.reserve(layout, read, offsets);
+    }
+
+    /// What is lost before a picture that was left out may come late, under the numbers up to that picture's: another
+    /// stretch must not begin with them.
+    fn reserve(&mut self, layout: Layout, read: Newest, offsets: Offsets) {
+        let Some(newest) = &mut self.newest else { return };
+        let (picture, tl0) = (read.picture.wrapping_add(offsets.picture), read.tl0.wrapping_add(offsets.tl0));
+        let key = read.key.wrapping_add(offsets.key);
+        let is_ahead = |distance: u16, turn: u16| (1..turn / 2).contains(&(distance % turn));
+        if is_ahead(picture.wrapping_sub(newest.picture), LONG_TURN) {
+            newest.picture = picture;
+        }
+        if layout.tl0 > 0 && is_ahead(tl0.wrapping_sub(newest.tl0).into(), 1 << 8) {
+            newest.tl0 = tl0;
+        }
+        if layout.key > 0 && is_ahead(key.wrapping_sub(newest.key).into(), KEY_TURN) {
+            newest.key = key;
+        }
     }
 
     /// Whether ids of 7 bits began anew with this one, the newest.

@@ -50,6 +50,24 @@ fn one_encoding_keeps_its_distances() {
     assert_eq!(timeline.present(A.base), FIRST, "as a sender report needs it");
 }
 
+/// A's clock runs ahead of the arrivals, and its last picture before a switch comes after it.
+#[test]
+fn a_switch_begins_after_what_may_come_late() {
+    let begin = start();
+    let mut timeline = a_second_of_a(begin);
+    let (lost, dropped) = (A.timestamp(ms(1_110)), A.timestamp(ms(1_123)));
+    timeline.drop(132, dropped); // 131 is missing
+    let now = begin + ms(1_030);
+    timeline.start(now, 132, B.timestamp(ms(1_010)), None, None);
+    let first = timeline.forward(now, 132, B.timestamp(ms(1_010))).unwrap();
+    let late = timeline.forward(now + ms(1), 131, lost).unwrap();
+    assert!((first.wrapping_sub(late) as i32) > 0, "{first} after {late}");
+    let mut whole = a_second_of_a(begin);
+    whole.drop(131, dropped); // nothing is missing
+    whole.start(now, 131, B.timestamp(ms(1_010)), None, None);
+    assert_eq!(whole.forward(now, 131, B.timestamp(ms(1_010))), Some(FIRST.wrapping_add(1_010 * 90)));
+}
+
 #[test]
 fn a_switch_is_aligned_by_the_sender_reports() {
     let begin = start();

@@ -51,6 +51,19 @@ fn the_temporal_layer_is_kept() {
 }
 
 #[test]
+fn a_switch_leaves_the_numbers_of_what_may_come_late_free() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &full(32_765, 255, 0, 31));
+    vp8.forward(100, &full(32_765, 255, 0, 31));
+    // 32,766 and 32,767 are lost, the second of them a base layer, and the next is left out.
+    vp8.drop_picture(103, &full(0, 0, 2, 31));
+    vp8.start(103, &full(500, 9, 0, 3));
+    assert_eq!(numbers(vp8.forward(101, &full(32_766, 255, 2, 31)).unwrap()), (32_766, 255, 31));
+    assert_eq!(numbers(vp8.forward(102, &full(32_767, 0, 0, 31)).unwrap()), (32_767, 0, 31));
+    assert_eq!(numbers(vp8.forward(103, &full(500, 9, 0, 3)).unwrap()), (0, 1, 0));
+}
+
+#[test]
 fn pictures_left_out_close_their_gap() {
     let mut vp8 = Vp8Numbers::default();
     vp8.start(100, &full(10, 1, 0, 1));
