@@ -19,6 +19,7 @@ use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
 use crate::publication::{EncodingState, Publication};
 use crate::resends::Resends;
+use crate::rewrite::markers::Markers;
 use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
 use crate::rewrite::select::{Decision, Mode, PacketFacts, References, Selector, StepUp};
 use crate::rewrite::sequence::{Dropped, SequenceMap};
@@ -62,6 +63,7 @@ pub(crate) struct Subscription {
     /// The encoding last sent, for the clock to go on from.
     encoding: u8,
     sequence: SequenceMap,
+    markers: Markers,
     timeline: Timeline,
     numbers: Numbers,
     rtx_sequence: u64,
@@ -215,6 +217,7 @@ impl Subscription {
             restart: true,
             encoding: 0,
             sequence: SequenceMap::new(sequence - (1 << 16)),
+            markers: Markers::default(),
             timeline: Timeline::new(clock_rate, rng.random()),
             numbers,
             rtx_sequence: rtx_sequence - (1 << 16),
@@ -417,6 +420,7 @@ impl Subscription {
         };
         let named = Named::first(number);
         let Some(len) = self.seal(now, offer, named, fixed, way, egress) else { return false };
+        self.markers.note(number, marker && !offer.facts.marker);
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
         true
@@ -488,8 +492,7 @@ impl Subscription {
     ) -> bool {
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
-        let marker =
-            self.selector.as_ref().map_or(offer.facts.marker, |selector| selector.marker_again(&offer.facts));
+        let marker = offer.facts.marker || self.markers.is_added(number);
         let mut fixed = FixedHeader {
             marker,
             payload_type: format.payload_type,
@@ -502,7 +505,7 @@ impl Subscription {
         let (Some(rtx_ssrc), Some(rtx_payload_type)) = (self.rtx_ssrc, format.rtx_payload_type) else {
             // Without a retransmission stream the same packet goes again under the same number. It must be the same to
             // the bit: a second plaintext under one number of the cipher would give both away. Where the marker depends
-            // on the layer of the moment, nobody knows what it was.
+            // on the layer of the moment, it may be forgotten.
             if offer.facts.frame_end && !offer.facts.marker {
                 return false;
             }

@@ -334,16 +334,6 @@ impl Selector {
         is_left || self.current.as_ref().is_none_or(is_before)
     }
 
-    /// The marker bit of a packet that is sent again.
-    pub fn marker_again(&self, packet: &PacketFacts) -> bool {
-        match &self.current {
-            Some(current) if current.encoding == packet.encoding && packet.sequence >= current.began => {
-                current.marker_then(packet)
-            }
-            _ => packet.marker,
-        }
-    }
-
     fn target_encoding(&self, target: Layer) -> u8 {
         match self.mode {
             Mode::Simulcast { encodings } => target.spatial.min(encodings.saturating_sub(1)),
@@ -411,7 +401,7 @@ impl Selector {
         }
         let allowed = allowed_then(&left.changes, left.allowed, packet);
         match packet.spatial <= allowed.spatial && packet.temporal <= allowed.temporal {
-            true => Decision::Forward { marker: packet.marker },
+            true => Decision::Forward { marker: left.marker_then(packet) },
             false => Decision::Drop,
         }
     }
@@ -422,6 +412,14 @@ impl Current {
     fn select(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
         if packet.sequence <= self.highest {
             return match !packet.is_padding && self.would_pass(packet) {
+impl Left {
+    /// As [`Current::marker`], of a late packet.
+    fn marker_then(&self, packet: &PacketFacts) -> bool {
+        let allowed = allowed_then(&self.changes, self.allowed, packet);
+        packet.marker || packet.frame_end && packet.spatial == allowed.spatial
+    }
+}
+
                 true => Decision::Forward { marker: self.marker_then(packet) },
                 false => Decision::Drop,
             };
@@ -520,7 +518,7 @@ impl Current {
         packet.marker || packet.frame_end && packet.spatial == self.allowed_spatial()
     }
 
-    /// As [`Self::marker`], of a late packet or one that goes again.
+    /// As [`Self::marker`], of a late packet.
     fn marker_then(&self, packet: &PacketFacts) -> bool {
         packet.marker || packet.frame_end && packet.spatial == self.allowed_then(packet).spatial
     }

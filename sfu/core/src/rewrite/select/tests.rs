@@ -214,6 +214,27 @@ mod simulcast {
 mod layered {
     use super::*;
 
+    /// The second layer's frame of two packets is the last that passes, and the first packet of it is late.
+    #[test]
+    fn a_picture_that_was_left_ends_where_it_did() {
+        let mut selector = Selector::new(Mode::Layered);
+        selector.set_target(layer(1, 2));
+        let packet = |sequence, spatial, frame_end| PacketFacts {
+            sequence,
+            timestamp: 3_000,
+            spatial,
+            frame_end,
+            key_frame_start: sequence == 10,
+            ..PacketFacts::default()
+        };
+        let last = packet(12, 1, true);
+        assert_eq!(selector.select(&packet(10, 0, true)), START);
+        assert_eq!(selector.select(&packet(11, 1, false)), FORWARD);
+        assert_eq!(selector.select(&packet(13, 2, true)), Decision::Drop);
+        selector.restart();
+        assert_eq!(selector.select(&last), Decision::Forward { marker: true });
+    }
+
     /// A stream of `spatial` layers in pictures of one packet a layer.
     struct Stream {
         sequence: u64,
