@@ -241,7 +241,8 @@ impl Subscription {
     /// The source began anew under another SSRC.
     pub fn on_source_restart(&mut self, encoding: u8) {
         match &mut self.selector {
-            Some(selector) if selector.encoding() == Some(encoding) => selector.restart(),
+            // The rest of a picture may still come: it was under way.
+            Some(selector) if selector.encoding() == Some(encoding) => selector.end(),
             Some(_) => {}
             None => self.restart = true,
         }

@@ -27,6 +27,8 @@ pub struct Body {
     pub captured: u64,
     /// What must be decoded before, of the same encoding: (spatial layer, number).
     pub needs: [Option<(u8, u32)>; 3],
+    /// The SSRC that it was published under.
+    pub stream: u32,
 }
 
 impl Body {
@@ -49,6 +51,7 @@ impl Body {
             bytes.push(spatial);
             bytes.extend(number.to_be_bytes());
         }
+        bytes.extend(self.stream.to_be_bytes());
         bytes.resize(len.max(BODY_LEN), 0x55);
         bytes
     }
@@ -68,6 +71,7 @@ impl Body {
             count: head[5],
             captured: u64::from_be_bytes(*head[12..].first_chunk().unwrap()),
             needs: [need(24), need(29), need(34)],
+            stream: number(39),
         })
     }
 }

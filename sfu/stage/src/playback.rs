@@ -19,6 +19,8 @@ pub struct Frame {
     pub is_key: bool,
     pub timestamp: u32,
     pub captured: u64,
+    /// The SSRC that it was published under.
+    stream: u32,
     /// When its last packet came.
     pub at: Instant,
     /// Complete, and so was all it needs.
@@ -125,6 +127,7 @@ impl Playback {
             is_decoded,
             numbers: (first_number, last_number),
             marker: (last.body.index + 1 == body.count).then_some(last.marker),
+            stream: body.stream,
             picture,
             tl0,
             frame_number: MandatoryFields::parse(&first.dependency).map(|fields| fields.frame_number),
@@ -137,7 +140,9 @@ impl Playback {
         let step = b.timestamp.wrapping_sub(a.timestamp) as i32;
         let is_gapless = a.numbers.1 + 1 == b.numbers.0;
         let numbers_step = b.picture.zip(a.picture).map(|(b, a)| b.wrapping_sub(a) & 0x7fff);
-        if (b.captured, b.id.encoding) == (a.captured, a.id.encoding) && a.id != b.id {
+        // A picture that is sent anew begins with its lowest layer.
+        let is_higher = a.id.spatial < b.id.spatial;
+        if (b.captured, b.id.encoding) == (a.captured, a.id.encoding) && is_higher {
             return match () {
                 () if step != 0 => fault("two timestamps in a picture"),
                 // Of a frame that nobody can decode the marker, which may have come very late, says nothing.
@@ -149,9 +154,12 @@ impl Playback {
         if step <= 0 {
             return fault("time goes back");
         }
-        // A source that fell silent within a picture, whose end was lost, leaves nothing to be sent again.
+        // A source that fell silent within a picture, whose end was lost, leaves nothing to be sent again; nor does one that
+        // began anew under another SSRC.
         let is_after_silence = b.is_key && b.captured.saturating_sub(a.captured) > 500_000;
-        if self.is_video() && a.marker == Some(false) && a.is_decoded && is_gapless && !is_after_silence {
+        let is_after_restart = b.is_key && b.stream != a.stream;
+        let is_cut = is_after_silence || is_after_restart;
+        if self.is_video() && a.marker == Some(false) && a.is_decoded && is_gapless && !is_cut {
             return fault("a picture without marker");
         }
         if b.frame_number.zip(a.frame_number).is_some_and(|(b, a)| (b.wrapping_sub(a) as i16) <= 0) {

@@ -118,6 +118,7 @@ mod tests {
             count,
             captured: 0,
             needs: [needs.map(|number| (0, number)), None, None],
+            stream: 1,
         }
     }
 

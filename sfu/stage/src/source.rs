@@ -339,6 +339,7 @@ impl Source {
                     captured,
                     needs,
                 };
+                    stream: stream.ssrc,
                 let numbers = Numbers {
                     picture: stream.picture,
                     tl0: stream.tl0,

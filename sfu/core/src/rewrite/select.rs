@@ -194,8 +194,8 @@ impl Selector {
         switches
     }
 
-    /// Ends what is being forwarded: now, or with the picture of which part was forwarded.
-    fn end(&mut self) {
+    /// Ends what is being forwarded: now, or with the picture of which part was forwarded. It goes on with a key frame.
+    pub fn end(&mut self) {
         self.leaves = self.current.as_ref().is_some_and(|current| !current.has_ended);
         if !self.leaves {
             self.restart();

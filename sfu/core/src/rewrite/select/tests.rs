@@ -235,6 +235,27 @@ mod layered {
         assert_eq!(selector.select(&last), Decision::Forward { marker: true });
     }
 
+    #[test]
+    fn what_is_under_way_of_a_source_that_began_anew_ends_its_picture() {
+        let mut selector = Selector::new(Mode::Layered);
+        selector.set_target(layer(3, 3));
+        let facts = |sequence, timestamp, key_frame_start| PacketFacts {
+            sequence,
+            timestamp,
+            key_frame_start,
+            ..PacketFacts::default()
+        };
+        selector.select(&facts(10, 3_000, true));
+        selector.end();
+        assert_eq!(
+            selector.select(&PacketFacts { marker: true, ..facts(11, 3_000, false) }),
+            Decision::Forward { marker: true }
+        );
+        assert_eq!(selector.select(&facts(1 << 20, 77, false)), Decision::Wait);
+        assert_eq!(selector.wants_key_frame(), Some(0));
+        assert_eq!(selector.select(&facts((1 << 20) + 9, 3_077, true)), START);
+    }
+
     /// A stream of `spatial` layers in pictures of one packet a layer.
     struct Stream {
         sequence: u64,
