@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use weir_rtp::dependency_descriptor::TemplateStructure;
 use weir_units::ids::{ConferenceId, PublicationId};
 use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
 
@@ -10,6 +9,7 @@ use crate::allocation::LayerRates;
 use crate::ingress::activity::Activity;
 use crate::ingress::nack::{LossCounts, LossRegister};
 use crate::ingress::stats::{ReceiverStats, SenderClock};
+use crate::ingress::structures::Structures;
 use crate::key_frames::KeyFrameRequests;
 use crate::ring::PacketRing;
 
@@ -49,9 +49,8 @@ pub(crate) struct EncodingState {
     pub key_frames: KeyFrameRequests,
     /// Whether it flows.
     pub activity: Activity,
-    /// The template structure that dependency descriptors refer to, and the number of the packet that brought it.
-    pub structure: Option<Box<TemplateStructure>>,
-    pub structure_at: u64,
+    /// What its dependency descriptors refer to.
+    pub structures: Structures,
     /// The publisher's last sender report, to align encodings and to tell subscribers.
     pub report: Option<SenderReportAt>,
     /// Added to the extended sequence numbers of the present SSRC, so that a new SSRC of the same encoding goes on
@@ -167,8 +166,7 @@ impl EncodingState {
             stats: ReceiverStats::new(kind),
             key_frames: KeyFrameRequests::default(),
             activity: Activity::default(),
-            structure: None,
-            structure_at: 0,
+            structures: Structures::default(),
             report: None,
             base: 0,
         }
@@ -184,7 +182,7 @@ impl EncodingState {
         self.counted = LossCounts::default();
         self.stats = ReceiverStats::new(kind);
         self.report = None;
-        self.structure = None;
+        self.structures.clear();
     }
 
     /// The number of a packet that a retransmission names by its 16 bits: the nearest to the latest. `None` when it is

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use rand::Rng;
-use weir_rtp::dependency_descriptor::DependencyDescriptor;
 use weir_rtp::extension::ExtensionWriter;
 use weir_rtp::h264;
 use weir_rtp::header::{FIXED_HEADER_LEN, FixedHeader};
@@ -19,8 +18,8 @@ use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
 use crate::publication::{EncodingState, Publication};
 use crate::resends::Resends;
-use crate::rewrite::markers::Markers;
 use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
+use crate::rewrite::markers::Markers;
 use crate::rewrite::select::{Decision, Mode, PacketFacts, References, Selector, StepUp};
 use crate::rewrite::sequence::{Dropped, SequenceMap};
 use crate::rewrite::timeline::Timeline;
@@ -63,8 +62,8 @@ pub(crate) struct Subscription {
     /// The encoding last sent, for the clock to go on from.
     encoding: u8,
     sequence: SequenceMap,
-    markers: Markers,
     timeline: Timeline,
+    markers: Markers,
     numbers: Numbers,
     rtx_sequence: u64,
     resends: Resends,
@@ -217,8 +216,8 @@ impl Subscription {
             restart: true,
             encoding: 0,
             sequence: SequenceMap::new(sequence - (1 << 16)),
-            markers: Markers::default(),
             timeline: Timeline::new(clock_rate, rng.random()),
+            markers: Markers::default(),
             numbers,
             rtx_sequence: rtx_sequence - (1 << 16),
             resends: Resends::new(media.kind),
@@ -683,6 +682,7 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
         timestamp: meta.timestamp,
         marker: meta.marker,
         is_padding: packet.payload.is_empty(),
+        is_unplaced: false,
         key_frame_start: info.key_frame_start,
         frame_end: info.frame_end.unwrap_or(meta.marker),
         spatial: info.spatial.unwrap_or(0),
@@ -699,10 +699,11 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
         let before = meta.sequence.checked_sub(1).and_then(|before| state.ring.get(before));
         facts.key_frame_start = before.is_some_and(|before| before.meta.timestamp != meta.timestamp);
     }
-    if codec == Codec::Av1
-        && let Some(descriptor) =
-            DependencyDescriptor::parse(packet.dependency_descriptor, state.structure.as_deref())
-    {
+    if codec != Codec::Av1 {
+        return facts;
+    }
+    let descriptor = packet.dependency_descriptor;
+    if let Some(descriptor) = state.structures.read(meta.sequence, descriptor) {
         facts.spatial = descriptor.spatial;
         facts.temporal = descriptor.temporal;
         facts.frame_end = descriptor.mandatory.ends_frame;
@@ -713,6 +714,9 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
             references.count += 1;
         }
         facts.references = Some(references);
+    } else if state.structures.is_missing(meta.sequence, descriptor) {
+        // Receivers cannot make anything of it either.
+        (facts.is_unplaced, facts.key_frame_start) = (true, false);
     }
     facts
 }

@@ -13,6 +13,8 @@ pub struct Numbers {
     pub frame: u16,
     /// Where the ids of the templates begin: elsewhere with each structure.
     pub first_template: u8,
+    /// How many spatial layers the structure tells of, one or two.
+    pub spatial_layers: u8,
     /// The frame is of a higher temporal layer and needs nothing but the base layer.
     pub is_layer_sync: bool,
 }
@@ -92,48 +94,53 @@ pub fn body_of(codec: Codec, payload: &[u8]) -> Option<&[u8]> {
     payload.get(skip..)
 }
 
-/// The dependency descriptor of a packet of two spatial and two temporal layers.
+/// Templates of a spatial layer: of key frames, and of the two temporal layers.
+const TEMPLATES_PER_LAYER: u8 = 3;
+
+/// The dependency descriptor of a packet of one or two spatial and two temporal layers.
 pub fn dependency_descriptor(body: &Body, numbers: Numbers) -> Vec<u8> {
     let (first, last) = (body.index == 0, body.index + 1 == body.count);
-    let template = match (body.frame.spatial, body.temporal, body.is_key) {
-        (0, 0, true) => 0,
-        (0, 0, false) => 1,
-        (0, _, _) => 2,
-        (_, 0, true) => 3,
-        (_, 0, false) => 4,
-        _ => 5,
+    let of_layer = match (body.temporal, body.is_key) {
+        (0, true) => 0,
+        (0, false) => 1,
+        _ => 2,
     };
-    let template = (numbers.first_template + template) % 64;
+    let template = (numbers.first_template + TEMPLATES_PER_LAYER * body.frame.spatial + of_layer) % 64;
     let [high, low] = numbers.frame.to_be_bytes();
     let mut bytes = vec![u8::from(first) << 7 | u8::from(last) << 6 | template, high, low];
     if body.is_key && first && body.frame.spatial == 0 {
-        bytes.extend(structure(numbers.first_template));
+        bytes.extend(structure(numbers));
     }
     bytes
 }
 
-/// Extended flags with a structure attached, then the structure.
-fn structure(first_template: u8) -> Vec<u8> {
+/// Extended flags with a structure attached, then the structure: two decode targets for each spatial layer.
+fn structure(numbers: Numbers) -> Vec<u8> {
+    let layers = numbers.spatial_layers;
+    let templates = usize::from(TEMPLATES_PER_LAYER * layers);
     let mut bits = Bits::default();
     bits.push(0b10000, 5); // a structure and nothing custom
-    bits.push(first_template.into(), 6);
-    bits.push(3, 5); // four decode targets
-    for step in [0, 1, 2, 0, 1, 3] {
+    bits.push(numbers.first_template.into(), 6);
+    bits.push(u32::from(2 * layers) - 1, 5);
+    for step in [0, 1, 2, 0, 1].into_iter().take(templates - 1).chain([3]) {
         bits.push(step, 2);
     }
-    for indications in [[2, 2, 2, 2], [2, 2, 2, 2], [0, 1, 0, 3], [0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 0, 1]] {
-        for indication in indications {
-            bits.push(indication, 2);
+    let indications = [[2, 2, 2, 2], [2, 2, 2, 2], [0, 1, 0, 3], [0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 0, 1]];
+    for of_targets in indications.iter().take(templates) {
+        for indication in of_targets.iter().take(usize::from(2 * layers)) {
+            bits.push(*indication, 2);
         }
     }
-    for diffs in [&[][..], &[4], &[2], &[1], &[4, 1], &[2, 1]] {
+    // By frame numbers, of which each picture takes one a layer.
+    let (far, near) = (u32::from(2 * layers), u32::from(layers));
+    for diffs in [&[][..], &[far], &[near], &[1], &[far, 1], &[near, 1]].into_iter().take(templates) {
         for diff in diffs {
             bits.push(1, 1);
             bits.push(diff - 1, 4);
         }
         bits.push(0, 1);
     }
-    bits.push(0, 2); // no chains
+    bits.push(0, if layers == 1 { 1 } else { 2 }); // no chains: of three or five choices the first
     bits.push(0, 1); // no resolutions
     bits.bytes
 }

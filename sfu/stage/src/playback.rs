@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use weir_rtp::dependency_descriptor::MandatoryFields;
+use weir_rtp::dependency_descriptor::{DependencyDescriptor, MandatoryFields, TemplateStructure};
 use weir_rtp::vp8::Vp8Descriptor;
 use weir_rtp::vp9::Vp9Descriptor;
 use weir_units::media::Codec;
@@ -43,13 +43,16 @@ pub struct Playback {
     /// What no receiver should see.
     pub faults: Vec<String>,
     codec: Codec,
+    /// What dependency descriptors refer to: the last that came.
+    structure: Option<TemplateStructure>,
 }
 
 impl Playback {
     /// Puts the packets of a receiver together, in the order of their sequence numbers, and plays decoder.
     pub fn of(receiver: &Receiver) -> Self {
         let codec = receiver.codec;
-        let mut playback = Self { frames: Vec::new(), missing: Vec::new(), faults: Vec::new(), codec };
+        let mut playback =
+            Self { frames: Vec::new(), missing: Vec::new(), faults: Vec::new(), codec, structure: None };
         let mut decoded = BTreeSet::new();
         let mut parts: Vec<(u64, &Received)> = Vec::new();
         for (number, packet) in &receiver.packets {
@@ -102,6 +105,7 @@ impl Playback {
         let is_complete = parts.len() == usize::from(body.count);
         let mut needs = body.needs.iter().flatten();
         let is_decoded = is_complete
+            && self.can_place(&first.dependency)
             && needs.all(|need| decoded.contains(&FrameId { spatial: need.0, number: need.1, ..id }));
         if is_decoded {
             decoded.insert(id);
@@ -123,15 +127,21 @@ impl Playback {
             is_key: body.is_key,
             timestamp: first.timestamp,
             captured: body.captured,
+            stream: body.stream,
             at: parts.iter().map(|(_, packet)| packet.at).max().expect("one at least"),
             is_decoded,
             numbers: (first_number, last_number),
             marker: (last.body.index + 1 == body.count).then_some(last.marker),
-            stream: body.stream,
             picture,
             tl0,
             frame_number: MandatoryFields::parse(&first.dependency).map(|fields| fields.frame_number),
         });
+    }
+
+    /// Whether a receiver knows what a frame is for. Those of libwebrtc drop frames whose template they have not seen.
+    fn can_place(&mut self, descriptor: &[u8]) -> bool {
+        self.structure = TemplateStructure::attached_to(descriptor).or(self.structure.take());
+        self.codec != Codec::Av1 || DependencyDescriptor::parse(descriptor, self.structure.as_ref()).is_some()
     }
 
     /// What is wrong with two frames that follow one another in the stream.

@@ -299,6 +299,7 @@ impl Source {
             false => (0..shape.layers.len() as u8).collect(),
         };
         let top = layers.len() - 1;
+        let layer_count = layers.len() as u8;
         let mut packets = Vec::new();
         for spatial in layers {
             let s = usize::from(spatial);
@@ -338,13 +339,14 @@ impl Source {
                     count,
                     captured,
                     needs,
-                };
                     stream: stream.ssrc,
+                };
                 let numbers = Numbers {
                     picture: stream.picture,
                     tl0: stream.tl0,
                     frame: stream.frame,
                     first_template: stream.first_template,
+                    spatial_layers: layer_count,
                     is_layer_sync: temporal > 0 && needs[0].map(|need| need.1) == stream.last[s][0],
                 };
                 // libwebrtc makes the last packets of a frame a byte longer.

@@ -4,4 +4,5 @@
 pub mod activity;
 pub mod nack;
 pub mod stats;
+pub mod structures;
 pub mod twcc;

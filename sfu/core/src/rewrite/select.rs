@@ -66,6 +66,8 @@ pub struct PacketFacts {
     pub marker: bool,
     /// It carries padding only.
     pub is_padding: bool,
+    /// What it is for is not known yet: its descriptor refers to a template structure that is missing.
+    pub is_unplaced: bool,
     /// A receiver may begin with this packet.
     pub key_frame_start: bool,
     /// The last packet of a spatial layer's frame.
@@ -293,6 +295,9 @@ impl Selector {
         if self.is_cut_off(packet) {
             self.restart();
         }
+        if packet.is_unplaced {
+            return Decision::Wait; // it is offered again with the structure
+        }
         let Some(target) = self.target else {
             return match &mut self.current {
                 Some(current) if current.encoding == packet.encoding && packet.sequence >= current.began => {
@@ -407,11 +412,6 @@ impl Selector {
     }
 }
 
-impl Current {
-    #[inline]
-    fn select(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
-        if packet.sequence <= self.highest {
-            return match !packet.is_padding && self.would_pass(packet) {
 impl Left {
     /// As [`Current::marker`], of a late packet.
     fn marker_then(&self, packet: &PacketFacts) -> bool {
@@ -420,6 +420,11 @@ impl Left {
     }
 }
 
+impl Current {
+    #[inline]
+    fn select(&mut self, packet: &PacketFacts, target: Layer) -> Decision {
+        if packet.sequence <= self.highest {
+            return match !packet.is_padding && self.would_pass(packet) {
                 true => Decision::Forward { marker: self.marker_then(packet) },
                 false => Decision::Drop,
             };

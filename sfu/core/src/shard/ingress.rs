@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use weir_rtp::dependency_descriptor::TemplateStructure;
 use weir_rtp::extension::IngressExtensions;
 use weir_rtp::header::RtpHeader;
 use weir_rtp::payload::PayloadInfo;
@@ -10,14 +9,14 @@ use weir_rtp::rtx;
 use weir_transport::Route;
 use weir_transport::srtp::SrtpError;
 use weir_units::event::Event;
-use weir_units::media::PayloadFormat;
+use weir_units::media::{Codec, PayloadFormat};
 
 use super::{Disposition, MAX_PENDING, Model, Pending, Shard};
 use crate::ingress::nack::Seen;
 use crate::peer::{Line, Stream};
 use crate::ring::{Inserted, Packet, PacketMeta};
 use crate::stats::Drop;
-use crate::subscription::facts;
+use crate::subscription::{Offer, facts};
 use crate::timers::TimerKey;
 
 impl Shard {
@@ -76,12 +75,6 @@ impl Shard {
             encoding.key_frames.want(now);
         }
         let descriptor = extensions.dependency_descriptor.map_or(&[][..], |range| range.of(packet));
-        // A repair may bring a structure that has been replaced since.
-        if sequence >= encoding.structure_at
-            && let Some(structure) = TemplateStructure::attached_to(descriptor)
-        {
-            (encoding.structure, encoding.structure_at) = (Some(Box::new(structure)), sequence);
-        }
         let info = PayloadInfo::read(format.codec, payload);
         let meta = PacketMeta {
             sequence,
@@ -97,6 +90,10 @@ impl Shard {
             Inserted::Duplicate | Inserted::TooOld => return Err(Drop::Duplicate),
             Inserted::TooLarge => return Err(Drop::Malformed),
         }
+        let waited = match format.codec {
+            Codec::Av1 => encoding.structures.take(sequence, descriptor),
+            _ => Vec::new(),
+        };
         let facts = facts(
             stream.encoding,
             encoding,
@@ -106,14 +103,19 @@ impl Shard {
         if info.frame_start.unwrap_or(true) && !facts.is_padding {
             encoding.activity.on_frame(now);
         }
+        if facts.is_unplaced && encoding.structures.on_missing(now, sequence) {
+            encoding.key_frames.want(now);
+        }
         if facts.key_frame_start {
             encoding.key_frames.on_key_frame();
             encoding.losses.on_key_frame(sequence);
         }
         let nack_at = encoding.losses.next_timeout();
         let spatial = if publication.encodings.len() > 1 { stream.encoding } else { facts.spatial };
-        publication.rates.add(now, spatial, facts.temporal, payload.len());
-        self.pending.push(Pending {
+        if !facts.is_unplaced {
+            publication.rates.add(now, spatial, facts.temporal, payload.len());
+        }
+        let pending = Pending {
             publication: stream.publication,
             order: self.pending.len() as u32,
             sequence,
@@ -122,7 +124,16 @@ impl Shard {
             codec: format.codec,
             facts,
             padding: 0,
-        });
+        };
+        self.pending.push(pending);
+        for sequence in waited {
+            if self.pending.len() < MAX_PENDING
+                && let Some(Offer { facts, codec, .. }) = publication.offer(stream.encoding, sequence, 0)
+            {
+                let order = self.pending.len() as u32;
+                self.pending.push(Pending { order, sequence, codec, facts, ..pending });
+            }
+        }
         if !std::mem::replace(&mut publication.started, true) {
             self.tell(index, Event::PublicationStarted { publication: id });
         }

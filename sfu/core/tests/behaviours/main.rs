@@ -16,3 +16,4 @@ mod loss;
 mod rate;
 mod repair;
 mod sessions;
+mod structures;
