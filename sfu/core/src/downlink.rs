@@ -16,7 +16,7 @@ use crate::subscription::Subscription;
 /// send a small picture's key frame at once; probes ask for more within the first round trip.
 const START: BitRate = BitRate::from_kbps(1_000);
 /// Names that wait: the pictures of some 300 ms at 30 Mbit/s. More would come too late to be of use.
-const MAX_WAITING: usize = 1_024;
+pub(crate) const MAX_WAITING: usize = 1_024;
 /// Packets to be sent again that wait. Who misses more asks once more.
 const MAX_WAITING_AGAIN: usize = 64;
 /// Names know no sizes; pictures' packets are mostly about so long, in bytes.

@@ -8,7 +8,7 @@ use weir_rtp::rtcp::TransportFeedback;
 use super::forward::{offer_from_ring, resend_from_ring};
 use super::timeouts::TICK;
 use super::{Model, Shard};
-use crate::downlink::{Downlink, Waiting};
+use crate::downlink::{Downlink, MAX_WAITING, Waiting};
 use crate::publication::Publication;
 use crate::stats::Drop;
 use crate::subscription::{Outcome, Subscription};
@@ -134,6 +134,11 @@ fn follow_in_turn(
 ) {
     let ring = &publication.encodings[usize::from(first.encoding)].ring;
     let (Some(line), Some(latest)) = (line, ring.latest()) else { return };
+    // Under another SSRC numbers go on far above: not all between are looked at.
+    if latest - first.sequence >= MAX_WAITING as u64 {
+        subscription.restart();
+        return;
+    }
     let kept = (first.sequence + 1..=latest).filter_map(|sequence| ring.get(sequence));
     let names = kept.map(|packet| Waiting {
         sequence: packet.meta.sequence,
