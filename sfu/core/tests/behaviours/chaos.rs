@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use weir_stage::{Shape, Stage, ms, secs};
 use weir_units::command::Command;
 use weir_units::ids::{PublicationId, SubscriptionId};
-use weir_units::media::{Layer, Wish};
+use weir_units::media::{Codec, Layer, Wish};
 
 struct Act {
     stage: Stage,
@@ -25,15 +25,18 @@ impl Act {
         let mut publications = Vec::new();
         for _ in 0..2 {
             let publisher = stage.join();
-            let shape = match rng.random_range(0..6) {
+            let shape = match rng.random_range(0..7) {
                 0 => Shape::vp8(),
                 1 => Shape::h264(),
                 2 => Shape::vp9_svc(),
                 3 => Shape::av1_svc(),
                 4 => Shape::opus(),
+                5 => Shape { codec: Codec::Av1, temporal_layers: 2, ..Shape::vp8_simulcast() },
                 _ => Shape::vp8_simulcast(),
             };
-            publications.push(stage.publish(publisher, shape));
+            let publication = stage.publish(publisher, shape);
+            stage.source(publication).changes_structure = rng.random();
+            publications.push(publication);
         }
         let mut act = Self { stage, rng, publications, subscriptions: Vec::new(), paused: Vec::new() };
         for _ in 0..3 {
