@@ -3,6 +3,9 @@
 use super::cipher::Cipher;
 use super::keys::{Profile, Session};
 
+/// The last that 31 bits can count: at a thousand packets a second 24 days.
+const MAX_RTCP_INDEX: u32 = (1 << 31) - 1;
+
 /// One direction's keys. The caller keeps extended sequence numbers: they are never reused for one SSRC.
 pub struct SrtpEgress {
     profile: Profile,
@@ -70,13 +73,40 @@ impl SrtpEgress {
     }
 
     /// Protects the compound RTCP packet in the first `len` bytes of `out`; returns the protected length, or 0 when
-    /// `out` has no room for the trailer or the packet is no RTCP.
+    /// `out` has no room for the trailer, the packet is no RTCP, or all 31-bit indexes have been used: none is used twice
+    /// ([RFC 3711 §9.2](https://www.rfc-editor.org/rfc/rfc3711#section-9.2)).
     pub fn seal_rtcp(&mut self, out: &mut [u8], len: usize) -> usize {
-        if len < 8 || out.len() < len + 4 + self.rtcp.tag_len() {
+        if len < 8 || out.len() < len + 4 + self.rtcp.tag_len() || self.rtcp_index == MAX_RTCP_INDEX {
             return 0;
         }
         let ssrc = u32::from_be_bytes(*out[4..].first_chunk().expect("8 bytes at least"));
-        self.rtcp_index = (self.rtcp_index + 1) & 0x7fff_ffff;
+        self.rtcp_index += 1;
         self.rtcp.seal_rtcp(ssrc, self.rtcp_index, out, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SrtpKeys;
+    use super::*;
+
+    #[test]
+    fn no_index_is_used_twice() {
+        let material = [7; 2 * (16 + 12)];
+        let keys =
+            || SrtpKeys::from_exporter(Profile::Aes128Gcm, &material, true).expect("as long as it should be");
+        let (mut egress, mut ingress) = (keys().into_contexts().1, {
+            let theirs = SrtpKeys::from_exporter(Profile::Aes128Gcm, &material, false);
+            theirs.expect("as long as it should be").into_contexts().0
+        });
+        egress.rtcp_index = MAX_RTCP_INDEX - 2;
+        let lens = [(); 4].map(|()| {
+            let mut out = [0; 64];
+            out[..4].copy_from_slice(&[0x80, 201, 0, 1]);
+            let len = egress.seal_rtcp(&mut out, 8);
+            assert!(len == 0 || ingress.open_rtcp(&mut out[..len]).is_ok());
+            len
+        });
+        assert!(lens[..2].iter().all(|len| *len > 0) && lens[2..] == [0, 0], "{lens:?}");
     }
 }
