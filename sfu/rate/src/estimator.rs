@@ -21,6 +21,9 @@ const TICK: i64 = 1_000_000 / TICKS_PER_SECOND as i64;
 /// Ticks of a reference time's unit.
 const TICKS_PER_REFERENCE: i64 = 256;
 
+/// A receiver's clock that ran on for so many ticks, eight years, is none: it begins anew before its times outgrow their type.
+const MAX_CLOCK: i64 = 1 << 40;
+
 /// Two packets whose delays differ by more than this were timed by different clocks. In microseconds.
 const CLOCK_JUMP: i64 = 10_000_000;
 /// After a probe's last packet the queue may be the probe's for this long, if it is no longer than that. In
@@ -436,14 +439,13 @@ impl Estimator {
     /// The reference time in ticks, on a clock that does not wrap.
     fn unwrap_reference(&mut self, reference: u32) -> i64 {
         const WRAP: u32 = 8; // bits that 24 lack of 32
-        let ticks = match self.reference {
-            None => i64::from(reference) * TICKS_PER_REFERENCE,
-            Some(last) => {
-                let last_reference = (last / TICKS_PER_REFERENCE) as u32;
-                let step = (reference.wrapping_sub(last_reference) << WRAP).cast_signed() >> WRAP;
-                last + i64::from(step) * TICKS_PER_REFERENCE
-            }
-        };
+        let unwrapped = self.reference.map(|last| {
+            let last_reference = (last / TICKS_PER_REFERENCE) as u32;
+            let step = (reference.wrapping_sub(last_reference) << WRAP).cast_signed() >> WRAP;
+            last + i64::from(step) * TICKS_PER_REFERENCE
+        });
+        let believed = unwrapped.filter(|ticks| ticks.abs() < MAX_CLOCK);
+        let ticks = believed.unwrap_or(i64::from(reference) * TICKS_PER_REFERENCE);
         self.reference = Some(ticks);
         ticks
     }

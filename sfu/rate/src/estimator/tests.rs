@@ -15,12 +15,20 @@ struct Pair {
     estimator: Estimator,
     /// Sent, not yet reported: the number and when.
     waiting: Vec<(u16, Duration)>,
+    /// What the receiver's clock shows at the beginning, in ticks.
+    clock: u64,
 }
 
 impl Pair {
     fn new() -> Self {
         let now = start();
-        Self { now, begin: now, estimator: Estimator::new(now, Limits::default()), waiting: Vec::new() }
+        Self {
+            now,
+            begin: now,
+            estimator: Estimator::new(now, Limits::default()),
+            waiting: Vec::new(),
+            clock: 4_000 * 1_000,
+        }
     }
 
     /// Sends `rate` in packets of 500 bytes for `time`; what `arrival` says of each sending time is reported each 50 ms.
@@ -41,7 +49,8 @@ impl Pair {
     }
 
     fn report(&mut self, told: &[(u16, Option<Duration>)]) {
-        let ticks = |at: Duration| 4_000 * 1_000 + (at.as_micros() / 250) as u64;
+        let clock = self.clock;
+        let ticks = |at: Duration| clock + (at.as_micros() / 250) as u64;
         let mut rest = told;
         while !rest.is_empty() {
             let mut buffer = [0; 1_200];
@@ -169,6 +178,34 @@ fn another_clock_begins_anew() {
     pair.run(Duration::from_secs(5), rate, |sent| Some(sent + Duration::from_secs(90)));
     assert_eq!(pair.estimator.disbelieved().clock_jumps, 1);
     assert!(pair.estimator.target() >= before, "{before} became {}", pair.estimator.target());
+}
+
+#[test]
+fn the_reference_time_wraps_every_twelve_days_and_nobody_notices() {
+    let targets = [4_000 * 1_000, (1 << 32) - 4_000 * 5].map(|clock| {
+        let mut pair = Pair::new();
+        pair.clock = clock;
+        let later = |at| Some(at + Duration::from_millis(20));
+        pair.run(Duration::from_secs(10), BitRate::from_kbps(500), later);
+        assert_eq!(pair.estimator.disbelieved(), Disbelieved::default());
+        pair.estimator.target()
+    });
+    assert_eq!(targets[0], targets[1]);
+}
+
+/// Each feedback may tell of a clock six days on, and there may be thousands a second.
+#[test]
+fn a_clock_that_leaps_on_for_ever_begins_anew() {
+    let far = i64::MAX / TICK / TICKS_PER_REFERENCE * TICKS_PER_REFERENCE;
+    let targets = [None, Some(far)].map(|reference| {
+        let mut pair = Pair::new();
+        pair.estimator.reference = reference;
+        let later = |at| Some(at + Duration::from_millis(20));
+        pair.run(Duration::from_secs(5), BitRate::from_kbps(500), later);
+        assert!(pair.estimator.reference.is_some_and(|ticks| ticks < MAX_CLOCK));
+        pair.estimator.target()
+    });
+    assert_eq!(targets[0], targets[1]);
 }
 
 #[test]
