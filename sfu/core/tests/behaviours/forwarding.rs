@@ -87,3 +87,23 @@ fn egress_numbers_go_on_across_a_rollover() {
     // The ring holds a tenth of a second of this flood; not every second repair comes in time.
     assert!(playback.missing.len() * 1_000 < packets, "{:?}", playback.missing);
 }
+
+/// As in a call of hours: sequence numbers, rollover counters, transport-wide numbers and timestamps begin anew, and packets
+/// are lost meanwhile on both ways.
+#[test]
+fn numbers_that_wrap_are_no_gap() {
+    let mut stage = Stage::new(640);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let publication = stage.publish(publisher, Shape { layers: vec![(60, 60)], ..Shape::vp8() });
+    stage.source(publication).streams[0].timestamp_base = u32::MAX - 90_000 * 20;
+    let subscription = stage.subscribe(subscriber, publication);
+    (stage.line.loss_up, stage.line.loss_down) = (0.005, 0.005);
+    stage.run(secs(40));
+    let sent = stage.source(publication).streams[0].sent;
+    assert!(sent > 1 << 16, "{sent} packets");
+    stage.settle();
+    let playback = stage.playback(subscription);
+    playback.assert_seamless();
+    assert!(playback.drift().0 >= -2 && playback.drift().1 <= 2, "{:?}", playback.drift());
+    assert_eq!(stage.shard.stats().lost, 0);
+}

@@ -409,6 +409,22 @@ mod tests {
         );
     }
 
+    /// The reference time has 24 bits of 64 ms: it begins anew every twelve days.
+    #[test]
+    fn a_clock_that_wraps_is_written_and_read() {
+        let (wrap, packets) = (1 << 32, [(65_535, 0), (0, 300), (1, 900)]);
+        let (datagram, consumed) = written(&packets.map(|(number, at)| (number, Some(wrap - 300 + at))));
+        assert_eq!(consumed, 3);
+        let read_back: Vec<_> = read(&datagram).packets().map(|(_, at)| at.map(|at| at as u64)).collect();
+        assert_eq!(
+            read_back,
+            [Some(wrap - 300), Some(wrap), Some(wrap + 600)],
+            "on a number line without end"
+        );
+        let (datagram, _) = written(&[(2, Some(wrap + 601))]);
+        assert_eq!(read(&datagram).packets().next(), Some((2, Some(601))));
+    }
+
     #[test]
     fn passes_over_empty_runs() {
         let datagram = [
