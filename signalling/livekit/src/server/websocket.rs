@@ -116,8 +116,8 @@ async fn write(
     began: impl FnOnce(),
 ) {
     let mut began = Some(began);
-    let mut ping = tokio::time::interval(PING_INTERVAL);
-    ping.tick().await; // the first is immediate
+    // Not an interval that begins now: a tick that is due waits for the clock's next millisecond, and the join with it.
+    let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     loop {
         let frame = tokio::select! {
             message = outbox.recv() => match message {

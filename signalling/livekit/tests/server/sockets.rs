@@ -29,6 +29,16 @@ async fn a_head_that_never_ends_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_is_answered_before_the_clock_moves() {
+    let server = TestServer::new();
+    // Timers wait for whole milliseconds; now is not one.
+    tokio::time::advance(SECOND / 3_000).await;
+    let started = tokio::time::Instant::now();
+    server.join("alice").await;
+    assert_eq!(started.elapsed().as_nanos(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_websocket_on_which_nothing_is_heard_is_closed() {
     let server = TestServer::new();
     let mut alice = server.join("alice").await;
