@@ -439,6 +439,7 @@ impl Play {
                 label: "_reliable".to_owned(),
                 ordered: true,
                 max_retransmits: None,
+                stream: input.bool().then_some(100),
             },
             8 => Command::SendData {
                 peer,

@@ -82,6 +82,8 @@ pub(crate) struct Channels {
     channels: Vec<Channel>,
     /// Channels of ours that wait for the association.
     to_open: Vec<Open>,
+    /// Channels that both sides have by agreement, each on its stream, in every association.
+    agreed: Vec<(u16, Open)>,
     /// Whether we are the DTLS client, which takes even stream numbers
     /// ([RFC 8832 §6](https://www.rfc-editor.org/rfc/rfc8832#section-6)).
     is_dtls_client: bool,
@@ -144,6 +146,7 @@ impl Channels {
             association: None,
             channels: Vec::new(),
             to_open: Vec::new(),
+            agreed: Vec::new(),
             is_dtls_client,
             connected: false,
             max_message: max_message.min(MAX_MESSAGE_BYTES),
@@ -240,11 +243,22 @@ impl Channels {
         self.drive(now);
     }
 
-    pub fn open(&mut self, now: Instant, open: Open) {
-        if self.to_open.len() + self.channels.len() < MAX_CHANNELS {
-            self.to_open.push(open);
-            self.drive(now);
+    /// Opens a channel in-band, or on a stream on which the peer has it as well, without a word
+    /// ([RFC 8831 §6.1](https://www.rfc-editor.org/rfc/rfc8831#section-6.1)).
+    pub fn open(&mut self, now: Instant, open: Open, stream: Option<u16>) {
+        if self.to_open.len() + self.agreed.len() + self.channels.len() >= MAX_CHANNELS {
+            return;
         }
+        match stream {
+            Some(stream) => {
+                self.agreed.push((stream, open));
+                if self.connected {
+                    self.open_agreed(self.agreed.len() - 1);
+                }
+            }
+            None => self.to_open.push(open),
+        }
+        self.drive(now);
     }
 
     pub fn send(&mut self, now: Instant, label: &str, payload: Bytes, binary: bool) -> SendOutcome {
@@ -284,9 +298,10 @@ impl Channels {
             let mut readable = Vec::new();
             let mut lost = false;
             let mut closed = false;
+            let mut connected = false;
             while let Some(event) = association.poll() {
                 match event {
-                    Event::Connected => self.connected = true,
+                    Event::Connected => connected = true,
                     Event::Stream(StreamEvent::Readable { id }) => readable.push(id),
                     // The library closes our direction by itself, as RFC 8831 §6.7 has it.
                     Event::Stream(StreamEvent::Finished { .. }) => {
@@ -313,6 +328,13 @@ impl Channels {
             if closed {
                 self.channels
                     .retain(|channel| generation(association, channel.stream) == Some(channel.generation));
+            }
+            if connected {
+                self.connected = true;
+                // Before anything is read: the peer may send as early as it associates.
+                for at in 0..self.agreed.len() {
+                    self.open_agreed(at);
+                }
             }
             for stream in &readable {
                 if !self.unread.contains(stream) && self.unread.len() < MAX_UNREAD {
@@ -430,6 +452,17 @@ impl Channels {
             channel.push_dcep(&Message::Open(open));
             self.channels.push(channel);
         }
+    }
+
+    fn open_agreed(&mut self, at: usize) {
+        let Some((_, association)) = &mut self.association else { return };
+        let (stream, open) = self.agreed[at].clone();
+        // It is there already if the peer was the first to send on it.
+        let _ = association.open_stream(stream, PayloadProtocolIdentifier::Binary);
+        let Some(generation) = self.set_reliability(stream, &open) else { return };
+        self.channels.retain(|known| known.stream != stream);
+        self.channels.push(Channel::new(stream, generation, &open, true));
+        self.events.push_back(ChannelEvent::Open { label: open.label });
     }
 
     /// Returns the generation of the stream.
@@ -612,7 +645,7 @@ mod tests {
     fn a_closed_channel_is_forgotten_and_another_of_its_label_serves() {
         let mut pair = Pair::associated();
         for round in 0..2 * MAX_CHANNELS {
-            pair.client.open(pair.now, reliable("data"));
+            pair.client.open(pair.now, reliable("data"), None);
             pair.settle();
             assert_eq!(pair.client.send(pair.now, "data", "up".into(), true), SendOutcome::Queued, "{round}");
             assert_eq!(pair.ours.send(pair.now, "data", "down".into(), true), SendOutcome::Queued, "{round}");
@@ -633,10 +666,10 @@ mod tests {
     #[test]
     fn of_two_channels_of_a_label_the_newer_is_sent_on() {
         let mut pair = Pair::associated();
-        pair.client.open(pair.now, reliable("data"));
+        pair.client.open(pair.now, reliable("data"), None);
         pair.settle();
         pair.client.channels.clear(); // lost, and not closed
-        pair.client.open(pair.now, reliable("data"));
+        pair.client.open(pair.now, reliable("data"), None);
         pair.settle();
         pair.ours.send(pair.now, "data", "down".into(), true);
         pair.settle();
@@ -644,9 +677,41 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_by_agreement_is_there_with_the_association_and_takes_what_comes_along_with_it() {
+        let (client, ours) =
+            (Channels::new(true, MAX_MESSAGE_BYTES), Channels::new(false, MAX_MESSAGE_BYTES));
+        let mut pair = Pair { now: start(), client, ours };
+        pair.ours.open(pair.now, reliable("data"), Some(100));
+        pair.client.open(pair.now, reliable("data"), Some(100));
+        for _ in 0..2 {
+            assert_eq!(pair.ours.send(pair.now, "data", "x".into(), true), SendOutcome::NoChannel);
+            pair.client.associate(pair.now);
+            for _ in 0..2 {
+                while let Some(packet) = pair.client.poll_transmit() {
+                    pair.ours.handle_packet(pair.now, &packet);
+                }
+                while let Some(packet) = pair.ours.poll_transmit() {
+                    pair.client.handle_packet(pair.now, &packet);
+                }
+            }
+            assert_eq!(pair.client.send(pair.now, "data", "up".into(), true), SendOutcome::Queued);
+            pair.settle();
+            assert_eq!(pair.ours.send(pair.now, "data", "down".into(), true), SendOutcome::Queued);
+            pair.settle();
+            assert_eq!(labels_and_messages(&mut pair.ours), (vec!["data".into()], vec!["up".into()]));
+            assert_eq!(labels_and_messages(&mut pair.client), (vec!["data".into()], vec!["down".into()]));
+            assert_eq!(pair.ours.channels[0].stream, 100);
+            // The client starts over, and has its channels again.
+            pair.client = Channels::new(true, MAX_MESSAGE_BYTES);
+            pair.client.open(pair.now, reliable("data"), Some(100));
+            pair.ours.forget_channels();
+        }
+    }
+
+    #[test]
     fn a_number_that_is_opened_again_is_another_channel() {
         let mut pair = Pair::associated();
-        pair.client.open(pair.now, reliable("one"));
+        pair.client.open(pair.now, reliable("one"), None);
         pair.settle();
         pair.client.channels[0].open = false;
         pair.client.channels[0].push_dcep(&Message::Open(reliable("other")));
@@ -660,13 +725,13 @@ mod tests {
     #[test]
     fn what_a_closed_channel_still_held_is_read_and_its_successor_stays() {
         let mut pair = Pair::associated();
-        pair.client.open(pair.now, reliable("data"));
+        pair.client.open(pair.now, reliable("data"), None);
         pair.settle();
         let stream = pair.client.channels[0].stream;
         pair.ours.hold(pair.now, true);
         pair.write(stream, PayloadProtocolIdentifier::Binary, b"old");
         pair.close(stream);
-        pair.client.open(pair.now, reliable("data"));
+        pair.client.open(pair.now, reliable("data"), None);
         pair.settle();
         assert_eq!(pair.client.channels[0].stream, stream, "the number is free again");
         pair.write(stream, PayloadProtocolIdentifier::Binary, b"new");

@@ -186,7 +186,7 @@ impl Client {
     }
 
     pub fn open_channel(&mut self, now: Instant, label: &str, ordered: bool, max_retransmits: Option<u16>) {
-        self.transport.open_channel(now, label, ordered, max_retransmits);
+        self.transport.open_channel(now, label, ordered, max_retransmits, None);
         self.drain(now);
     }
 

@@ -57,7 +57,7 @@ pub struct Transport {
     dtls: dimpl::Dtls,
     remote: Option<([u8; 32], DtlsRole)>,
     channels: Option<Channels>,
-    to_open: Vec<Open>,
+    to_open: Vec<(Open, Option<u16>)>,
     held: bool,
     outputs: VecDeque<Output>,
     dtls_timeout: Option<Instant>,
@@ -183,14 +183,22 @@ impl Transport {
         self.ice.last_heard()
     }
 
-    /// Opens a data channel in-band, now or as soon as the peer is connected.
-    pub fn open_channel(&mut self, now: Instant, label: &str, ordered: bool, max_retransmits: Option<u16>) {
+    /// Opens a data channel, now or as soon as the peer is connected: in-band, or on `stream`, on which the peer has it
+    /// as well.
+    pub fn open_channel(
+        &mut self,
+        now: Instant,
+        label: &str,
+        ordered: bool,
+        max_retransmits: Option<u16>,
+        stream: Option<u16>,
+    ) {
         let reliability =
             max_retransmits.map_or(Reliability::Reliable, |most| Reliability::Retransmits(most.into()));
         let open = Open { label: label.to_owned(), ordered, reliability };
         match &mut self.channels {
-            Some(channels) => channels.open(now, open),
-            None if self.to_open.len() < MAX_WAITING_CHANNELS => self.to_open.push(open),
+            Some(channels) => channels.open(now, open, stream),
+            None if self.to_open.len() < MAX_WAITING_CHANNELS => self.to_open.push((open, stream)),
             None => {}
         }
         self.pump(now);
@@ -307,8 +315,8 @@ impl Transport {
         {
             self.outputs.push_back(Output::Connected(Box::new(keys)));
             if let Some(channels) = &mut self.channels {
-                for open in std::mem::take(&mut self.to_open) {
-                    channels.open(now, open);
+                for (open, stream) in std::mem::take(&mut self.to_open) {
+                    channels.open(now, open, stream);
                 }
             }
         }

@@ -23,12 +23,14 @@ pub enum Command {
         peer: PeerId,
     },
 
-    /// Opens a data channel in-band (DCEP). `max_retransmits: None` is reliable.
+    /// Opens a data channel: in-band (DCEP), or on a stream on which the peer has it without being told.
+    /// `max_retransmits: None` is reliable.
     OpenChannel {
         peer: PeerId,
         label: String,
         ordered: bool,
         max_retransmits: Option<u16>,
+        stream: Option<u16>,
     },
     /// Sends one message on the open channel of that label; `binary` chooses the PPID.
     SendData {

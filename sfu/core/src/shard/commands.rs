@@ -28,9 +28,9 @@ impl Shard {
             Command::AddPeer { peer, conference, local } => self.add_peer(now, peer, conference, local),
             Command::SetRemoteTransport { peer, local, remote } => self.set_remote(now, peer, local, &remote),
             Command::RemovePeer { peer } => self.remove_peer(now, peer),
-            Command::OpenChannel { peer, label, ordered, max_retransmits } => {
+            Command::OpenChannel { peer, label, ordered, max_retransmits, stream } => {
                 if let Some(&peer) = self.model.peer_ids.get(&peer) {
-                    self.open_channel(now, peer, &label, ordered, max_retransmits);
+                    self.open_channel(now, peer, &label, ordered, max_retransmits, stream);
                 }
             }
             Command::SendData { peer, label, payload, binary } => {

@@ -93,8 +93,10 @@ impl Shard {
         label: &str,
         ordered: bool,
         max_retransmits: Option<u16>,
+        stream: Option<u16>,
     ) {
-        self.model.peers[peer as usize].transport.open_channel(now, label, ordered, max_retransmits);
+        let transport = &mut self.model.peers[peer as usize].transport;
+        transport.open_channel(now, label, ordered, max_retransmits, stream);
         self.drain_transport(now, peer);
     }
 

@@ -30,7 +30,7 @@ impl DataChannels {
     pub fn open(&mut self, now: Instant, label: &str, ordered: bool, max_retransmits: Option<u16>) {
         let reliability =
             max_retransmits.map_or(Reliability::Reliable, |most| Reliability::Retransmits(most.into()));
-        self.0.open(now, Open { label: label.to_owned(), ordered, reliability });
+        self.0.open(now, Open { label: label.to_owned(), ordered, reliability }, None);
     }
 
     pub fn send(&mut self, now: Instant, label: &str, payload: Bytes, binary: bool) -> SendOutcome {

@@ -415,8 +415,8 @@ fn what_cannot_be_sent_is_said_by_reason() {
 #[test]
 fn channels_of_ours_open_as_they_were_asked_for_and_empty_messages_stay_empty() {
     let mut path = Path::new();
-    path.focus.open_channel(path.now, "_reliable", true, None);
-    path.focus.open_channel(path.now, "_lossy", false, Some(0));
+    path.focus.open_channel(path.now, "_reliable", true, None, None);
+    path.focus.open_channel(path.now, "_lossy", false, Some(0), None);
     path.connect();
     path.run(3 * SECOND);
     assert_eq!(path.open, ["_reliable", "_lossy"]);
@@ -437,7 +437,7 @@ fn a_peer_opens_no_more_channels_than_the_bound() {
     }
     path.run(3 * SECOND);
     assert_eq!(path.open.len(), 32);
-    path.focus.open_channel(path.now, "one more", true, None);
+    path.focus.open_channel(path.now, "one more", true, None, None);
     path.run(SECOND);
     assert_eq!(path.open.len(), 32);
 }
@@ -448,7 +448,7 @@ fn without_an_application_line_there_are_no_channels_and_nothing_breaks() {
     path.connect();
     path.run(2 * SECOND);
     assert!(path.connected);
-    path.focus.open_channel(path.now, "_reliable", true, None);
+    path.focus.open_channel(path.now, "_reliable", true, None, None);
     assert_eq!(path.focus.send(path.now, "_reliable", "x".into(), true), SendOutcome::NoChannel);
 }
 

@@ -6,8 +6,8 @@ use livekit_protocol as proto;
 
 use crate::token::Keys;
 
-/// The protocol whose messages and semantics are spoken. 18 would make clients negotiate data channels otherwise.
-pub(crate) const PROTOCOL_VERSION: i32 = 17;
+/// The protocol whose messages and semantics are spoken.
+pub(crate) const PROTOCOL_VERSION: i32 = 18;
 /// Clients judge by a server version what they may use; this is the release whose client-facing behaviour is meant.
 const COMPATIBLE_VERSION: &str = "1.9.11";
 pub(crate) const PING_INTERVAL_SECONDS: i32 = 5;

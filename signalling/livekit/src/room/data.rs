@@ -7,6 +7,7 @@ use bytes::Bytes;
 use livekit_protocol as proto;
 use livekit_protocol::data_packet::Kind;
 use weir_units::command::Command;
+use weir_units::ids::PeerId;
 
 use super::data_packet::{self, Address};
 use super::participant::ParticipantId;
@@ -18,6 +19,22 @@ pub(crate) const RELIABLE: &str = "_reliable";
 pub(crate) const LOSSY: &str = "_lossy";
 /// As [`LOSSY`], for data tracks.
 pub(crate) const DATA_TRACK: &str = "_data_track";
+
+/// A channel that every client has.
+pub(crate) struct Channel {
+    pub label: &'static str,
+    pub ordered: bool,
+    pub max_retransmits: Option<u16>,
+    /// Where clients on one peer connection have it since
+    /// [`PROTOCOL_AGREED_CHANNELS`](super::participant::PROTOCOL_AGREED_CHANNELS), without opening it.
+    stream: u16,
+}
+
+pub(crate) const CHANNELS: [Channel; 3] = [
+    Channel { label: RELIABLE, ordered: true, max_retransmits: None, stream: 100 },
+    Channel { label: LOSSY, ordered: false, max_retransmits: Some(0), stream: 101 },
+    Channel { label: DATA_TRACK, ordered: false, max_retransmits: Some(0), stream: 102 },
+];
 
 /// Reliable packets kept for a participant whose channel is not open yet, in bytes and in number.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
@@ -127,6 +144,14 @@ impl Room {
             self.said.entries.iter().filter(lacks).map(|said| said.bytes.clone()).collect();
         for bytes in missed {
             self.deliver(id, RELIABLE, bytes);
+        }
+    }
+
+    /// Opens the usual channels: by agreement, which the other side has made as well, or by telling it.
+    pub(super) fn open_channels(&mut self, peer: PeerId, agreed: bool) {
+        for Channel { label, ordered, max_retransmits, stream } in CHANNELS {
+            let (label, stream) = (label.to_owned(), agreed.then_some(stream));
+            self.command(Command::OpenChannel { peer, label, ordered, max_retransmits, stream });
         }
     }
 

@@ -2,12 +2,11 @@
 
 use livekit_protocol as proto;
 use livekit_protocol::signal_response::Message as Response;
-use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::{PeerId, SubscriptionId};
 use weir_units::media::MediaKind;
 
-use super::data::{DATA_TRACK, LOSSY, RELIABLE};
+use super::data::CHANNELS;
 use super::participant::ParticipantId;
 use super::{Now, Output, Room};
 
@@ -67,12 +66,7 @@ impl Room {
         connection.connected_at = Some(now.at);
         let is_subscriber = connection.target == proto::SignalTarget::Subscriber;
         if is_subscriber && primary {
-            for (label, ordered, max_retransmits) in
-                [(RELIABLE, true, None), (LOSSY, false, Some(0)), (DATA_TRACK, false, Some(0))]
-            {
-                let label = label.to_owned();
-                self.command(Command::OpenChannel { peer, label, ordered, max_retransmits });
-            }
+            self.open_channels(peer, false);
         }
         if is_subscriber == primary {
             self.become_active(now, id);
@@ -84,7 +78,7 @@ impl Room {
         let Some(&id) = self.by_peer.get(&peer) else { return };
         let participant = &mut self.participants[&id];
         if let Some(connection) = participant.peer_connection(peer)
-            && [RELIABLE, LOSSY, DATA_TRACK].contains(&label.as_str())
+            && CHANNELS.iter().any(|usual| usual.label == label)
             && !connection.open_channels.contains(&label)
         {
             connection.open_channels.push(label);

@@ -13,7 +13,7 @@ use livekit_protocol::signal_response::Message as Response;
 use weir_negotiation::Outcome;
 use weir_units::command::Command;
 
-use super::participant::{ParticipantId, Round};
+use super::participant::{PROTOCOL_AGREED_CHANNELS, ParticipantId, Round};
 use super::{Now, Room};
 use crate::ids::ice_credentials;
 
@@ -137,11 +137,18 @@ impl Room {
             .negotiator
             .create_answer()
             .expect("an offer has just been taken and none answered since");
-        self.add_peer(id, false);
+        let is_new = self.add_peer(id, false);
         let outcome = description.outcome;
         let mid_to_track_id =
             outcome.mid_to_track.iter().map(|(mid, track)| (mid.to_string(), track.clone())).collect();
         self.set_transport(id, false, &outcome);
+        let participant = &self.participants[&id];
+        if is_new
+            && participant.subscriber.is_none()
+            && participant.client.protocol >= PROTOCOL_AGREED_CHANNELS
+        {
+            self.open_channels(participant.publisher.id, true);
+        }
         self.participants[&id].publisher.ingress = outcome.ingress.clone();
         for media in outcome.ingress.iter() {
             if let Some(pending) = matched.remove(&media.mid) {
@@ -206,15 +213,18 @@ impl Room {
         }
     }
 
-    fn add_peer(&mut self, id: ParticipantId, subscriber: bool) {
+    /// Says whether it was news.
+    fn add_peer(&mut self, id: ParticipantId, subscriber: bool) -> bool {
         let conference = self.conference;
         let participant = &mut self.participants[&id];
         let connection = if subscriber { participant.downstream_mut() } else { &mut participant.publisher };
-        if !std::mem::replace(&mut connection.added, true) {
+        let is_new = !std::mem::replace(&mut connection.added, true);
+        if is_new {
             let local = connection.negotiator.local().ice.clone();
             let peer = connection.id;
             self.command(Command::AddPeer { peer, conference, local });
         }
+        is_new
     }
 
     /// Passes the client's ICE and DTLS parameters on, if they are news.

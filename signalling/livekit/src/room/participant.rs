@@ -29,6 +29,8 @@ pub(crate) const PROTOCOL_RESPONSES: i32 = 10;
 pub(crate) const PROTOCOL_APPROVALS: i32 = 15;
 /// From this version on a client knows `leave.action`.
 pub(crate) const PROTOCOL_LEAVE_ACTION: i32 = 13;
+/// From this version on a client on one peer connection has its data channels without opening them, if we say to speak it.
+pub(crate) const PROTOCOL_AGREED_CHANNELS: i32 = 18;
 
 pub(crate) struct Participant {
     pub id: ParticipantId,

