@@ -72,9 +72,8 @@ impl PendingTrack {
     fn preference(&self) -> IngressPreference {
         let request = &self.request;
         let has = |feature: proto::AudioTrackFeature| request.audio_features.contains(&(feature as i32));
-        let codec = request.simulcast_codecs.first().and_then(|codec| Codec::by_name(&codec.codec));
         IngressPreference {
-            codec: codec.filter(|codec| codec.kind() == MediaKind::Video),
+            codec: named_codec(request),
             dtx: !request.disable_dtx && !has(proto::AudioTrackFeature::TfNoDtx),
             stereo: is_stereo(request),
             red: has_red(request),
@@ -165,13 +164,10 @@ impl Room {
 
     fn new_track_info(&mut self, now: Now, request: &proto::AddTrackRequest) -> proto::TrackInfo {
         let primary = request.simulcast_codecs.first();
-        let mime_type = match (request.r#type(), primary) {
-            (proto::TrackType::Audio, _) if has_red(request) => "audio/red".to_owned(),
-            (proto::TrackType::Audio, _) => "audio/opus".to_owned(),
-            (_, codec) => {
-                let codec = codec.and_then(|codec| Codec::by_name(&codec.codec)).unwrap_or(Codec::Vp8);
-                mime_of(codec)
-            }
+        let mime_type = match request.r#type() {
+            proto::TrackType::Audio if has_red(request) => "audio/red".to_owned(),
+            proto::TrackType::Audio => "audio/opus".to_owned(),
+            _ => mime_of(named_codec(request).unwrap_or(Codec::Vp8)),
         };
         let layers = match primary {
             Some(codec) if !codec.layers.is_empty() => codec.layers.clone(),
@@ -537,6 +533,13 @@ fn describe_layers(info: &mut proto::TrackInfo, media: &IngressMedia, layers: us
 fn touch(info: &mut proto::TrackInfo, now: Now) {
     let ticks = info.version.as_ref().map_or(0, |version| version.ticks + 1);
     info.version = Some(proto::TimedVersion { unix_micro: now.unix_ms * 1000, ticks });
+}
+
+/// The video codec that a client names: browsers' SDK as "h264", others as "video/H264".
+fn named_codec(request: &proto::AddTrackRequest) -> Option<Codec> {
+    let name = request.simulcast_codecs.first()?.codec.as_str();
+    let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
+    Codec::by_name(name).filter(|codec| codec.kind() == MediaKind::Video)
 }
 
 fn mime_of(codec: Codec) -> String {

@@ -159,6 +159,16 @@ fn red_is_agreed_unless_it_was_declined() {
 }
 
 #[test]
+fn a_codec_is_named_with_its_kind_or_without() {
+    let mut world = World::new();
+    world.join("alice");
+    for (at, name) in ["h264", "H264", "video/h264", "video/H264"].into_iter().enumerate() {
+        world.publish("alice", video(&format!("cam{at}"), proto::TrackSource::Camera, name, Vec::new()));
+        assert_eq!(world.clients["alice"].me().tracks[at].mime_type, "video/H264", "{name}");
+    }
+}
+
+#[test]
 fn a_codec_that_is_not_forwarded_is_replaced_by_one_that_is() {
     let mut world = World::new();
     world.join("alice");
