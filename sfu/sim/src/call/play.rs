@@ -52,7 +52,8 @@ pub fn play(call: &Call, seed: u64) -> Recording {
     let behind = viewers.iter().copied();
     let line = Bottleneck::new(line(call, call.steps[0]), behind, Chance::new(seed, OF_THE_LINE));
     play.stage.bottlenecks.push(line);
-    for viewer in &viewers {
+    for (at, viewer) in viewers.iter().enumerate() {
+        play.run_until(play.lead + call.apart * at as u32);
         let client = &mut play.stage.clients[*viewer];
         (client.asks_for_key_frames, client.round_trip) = (true, call.line.delay * 2);
         hearings.push(play.stage.subscribe(*viewer, play.audio));

@@ -19,6 +19,8 @@ pub struct Call {
     /// The first is at zero.
     pub steps: Vec<Step>,
     pub viewers: usize,
+    /// They subscribe one after the other, so long apart.
+    pub apart: Duration,
     pub videos: Vec<Video>,
     pub key_frames: KeyFrames,
 }
@@ -92,6 +94,7 @@ fn call(name: &'static str, about: &'static str, each: u64, rates: &[(u64, u8)])
         line: Line::new(BitRate::from_kbps(rates[0].0)),
         steps: steps(each, rates),
         viewers: 1,
+        apart: Duration::ZERO,
         videos: vec![camera()],
         key_frames: KeyFrames::Asked,
     }
@@ -171,6 +174,16 @@ fn crowds() -> Vec<Call> {
         Call {
             viewers: 10,
             ..call("call-ten-joins", "ten join at once behind one line of 2 Mbit/s", 40, &[(2_000, 0)])
+        },
+        Call {
+            viewers: 10,
+            apart: seconds(1),
+            ..call(
+                "call-joins-apart",
+                "ten join a second apart behind one line of 2 Mbit/s",
+                40,
+                &[(2_000, 0)],
+            )
         },
     ]
 }
