@@ -30,6 +30,8 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 const NEEDLESS: usize = 16;
 /// Without any feedback for so long after the first packet the peer has none to give: nothing is held back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A first probe beside what is sent has come back within this, over nearly any line.
+const YOUNG: Duration = Duration::from_secs(1);
 /// A picture that nobody knows the line to carry is tried for so long: until probes beside it tell.
 const TRIAL: Duration = Duration::from_secs(1);
 /// What a packet has around it: UDP, and IP of version 4, in bytes. Six's 20 more are in the margin.
@@ -186,6 +188,12 @@ impl Downlink {
         let sustainable = self.estimator.sustainable();
         let met = self.estimator.capacity().filter(|met| sustainable < met.scaled(WIDER))?;
         Some(met.scaled(OF_MET))
+    }
+
+    /// Whether nothing is known of the line yet but [`START`], though something soon will be.
+    pub fn is_guess(&self, now: Instant) -> bool {
+        let is_young = self.first_sent.is_none_or(|first| now < first + YOUNG);
+        is_young && !self.is_reported() && self.estimator.is_guess()
     }
 
     /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.

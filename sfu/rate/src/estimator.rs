@@ -45,6 +45,8 @@ const MAX_HALVINGS: u32 = 3;
 /// A silence after which so little is missing, and so little queues (in microseconds), was a pause of the receiver's.
 const PAUSE_LOSS: f64 = 0.1;
 const PAUSE_QUEUE: i64 = 20_000;
+/// So many feedbacks make do where no probe tells anything.
+const TELLING: u8 = 6;
 /// Less than this share of the target sent leaves room for probes.
 const ROOMY: f64 = 0.85;
 /// A result that contradicts what was known is asked for again with this much more, since some is lost in measuring.
@@ -167,6 +169,8 @@ pub struct Estimator {
     /// The estimate before the silence.
     spoken: BitRate,
     heard: bool,
+    /// The first few feedbacks, counted.
+    feedbacks: u8,
     newest_probe: Option<(Instant, ProbeResult)>,
     statuses: u32,
     disbelieved: Disbelieved,
@@ -198,6 +202,7 @@ impl Estimator {
             halvings: 0,
             spoken: limits.start,
             heard: false,
+            feedbacks: 0,
             newest_probe: None,
             statuses: MAX_STATUSES / 8,
             disbelieved: Disbelieved::default(),
@@ -304,6 +309,12 @@ impl Estimator {
         self.control.capacity()
     }
 
+    /// Whether the estimate is still where it began: no probe has come back, nothing was full, and little was heard. Others
+    /// may begin on the same line at the same moment.
+    pub fn is_guess(&self) -> bool {
+        self.newest_probe.is_none() && self.capacity().is_none() && self.feedbacks < TELLING
+    }
+
     pub fn explain(&self) -> Explanation {
         let because = match self.control.phase() {
             _ if self.halvings > 0 => Because::Silence,
@@ -388,6 +399,7 @@ impl Estimator {
 
     fn conclude(&mut self, now: Instant, newest: i64) {
         self.heard = true;
+        self.feedbacks = self.feedbacks.saturating_add(1);
         let sent_at = self.epoch + Duration::from_micros(newest.max(0).unsigned_abs());
         let round_trip = now.saturating_duration_since(sent_at);
         self.round_trip.add(round_trip);

@@ -69,6 +69,17 @@ fn a_main_picture_has_what_thirty_thumbnails_leave_of_it() {
     }
 }
 
+/// None of them knows of the others, nor what the line carries.
+#[test]
+fn ten_who_join_at_once_are_seen_at_once_and_take_no_audio_from_each_other() {
+    for (seed, steps) in played("call-ten-joins") {
+        let first = &steps[0];
+        assert!(within(first.first_picture, millis(500)), "seed {seed}: {first:?}");
+        let dropped = first.audio_dropped.iter().filter(|at| **at > millis(500)).count();
+        assert!(dropped == 0 && first.unheard.len() <= 20, "seed {seed}: {first:?}");
+    }
+}
+
 /// Twice a minute in the median call, of the picture that changes most; the worst call may try once more.
 #[test]
 fn layers_do_not_swing_where_not_everything_fits() {

@@ -65,9 +65,12 @@ impl Shard {
         let line = peer.downlink.as_ref();
         let available = line.and_then(|line| line.available(now));
         let beside_audio = |rate: Option<BitRate>| rate.map_or(u64::MAX, |rate| rate.minus(audio).bps());
+        // A guess is good for everybody's least. Whoever climbs on it sends as much as others who join at the same moment.
+        let is_guess = line.is_some_and(|line| line.is_guess(now));
+        let met = beside_audio(available.and(line).and_then(|line| line.met()));
         let budget = Budget {
             whole: beside_audio(available),
-            met: beside_audio(available.and(line).and_then(|line| line.met())),
+            met: if is_guess { 0 } else { met },
             failed: peer.standing.failed(now),
         };
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();

@@ -18,6 +18,8 @@ const WINDOW: Duration = Duration::from_millis(250);
 /// a publisher that is asked for a key frame has mostly sent one by then, which ends the replay.
 const PACED: Duration = Duration::from_millis(3_500);
 const MAX_PACED: usize = 512;
+/// The same while nobody knows what the line carries: others may join behind it at the same moment, each with a replay.
+const GUESSED: Duration = Duration::from_millis(250);
 
 /// A stretch of an encoding, all of which the ring may still hold.
 struct Replay {
@@ -47,8 +49,9 @@ impl Shard {
             let numbers = first..first + packets as u64;
             let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
             let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
+            let within = if line.is_guess(now) { GUESSED } else { PACED };
             // Without its tail it would be no picture that others can follow.
-            if rate.time_for(bytes as u64 + line.backlog()) > PACED || !line.has_room_for(packets) {
+            if rate.time_for(bytes as u64 + line.backlog()) > within || !line.has_room_for(packets) {
                 return;
             }
             line.forget_all_but_begun(index, subscription);

@@ -85,6 +85,16 @@ fn grows_while_nothing_queues_but_not_beyond_what_was_proven() {
 }
 
 #[test]
+fn the_first_estimate_is_a_guess_until_a_queue_or_some_feedback_tells() {
+    let mut pair = Pair::new();
+    assert!(pair.estimator.is_guess());
+    pair.run(Duration::from_millis(210), BitRate::from_kbps(200), |at| Some(at + DELAY));
+    assert!(pair.estimator.is_guess(), "it heard four times");
+    pair.run(Duration::from_millis(200), BitRate::from_kbps(200), |at| Some(at + DELAY));
+    assert!(!pair.estimator.is_guess());
+}
+
+#[test]
 fn a_receiver_that_squeezes_its_clock_proves_no_more_than_was_sent() {
     let mut pair = Pair::new();
     let rate = BitRate::from_kbps(250);
