@@ -14,12 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequests {
     wanted_until: Option<Instant>,
+    wanted_since: Option<Instant>,
     asked: Option<Instant>,
 }
 
 impl KeyFrameRequests {
     /// Somebody cannot go on without a key frame.
     pub fn want(&mut self, now: Instant) {
+        if self.wanted_until.is_none_or(|until| now >= until) {
+            self.wanted_since = Some(now);
+        }
         self.wanted_until = Some(now + PATIENCE);
     }
 
@@ -36,6 +40,12 @@ impl KeyFrameRequests {
             self.asked = Some(now);
         }
         due
+    }
+
+    /// Whether one is waited for that a publisher who answers would have sent by now, over most lines.
+    pub fn is_ignored(&self, now: Instant) -> bool {
+        let waits = self.wanted_until.is_some_and(|until| now < until);
+        waits && self.wanted_since.is_some_and(|since| now >= since + MIN_INTERVAL)
     }
 
     /// When to [`Self::poll`] again, while somebody waits for what was asked for.
@@ -64,6 +74,21 @@ mod tests {
         assert!(requests.poll(start + MIN_INTERVAL));
         requests.on_key_frame();
         assert!(!requests.poll(start + 2 * MIN_INTERVAL));
+    }
+
+    #[test]
+    fn who_sends_no_key_frame_for_long_ignores_the_wish() {
+        let start = crate::testing::start();
+        let mut requests = KeyFrameRequests::default();
+        requests.want(start);
+        requests.want(start + MIN_INTERVAL / 2);
+        assert!(!requests.is_ignored(start + MIN_INTERVAL / 2));
+        assert!(requests.is_ignored(start + MIN_INTERVAL));
+        requests.on_key_frame();
+        assert!(!requests.is_ignored(start + MIN_INTERVAL));
+        requests.want(start + MIN_INTERVAL);
+        assert!(!requests.is_ignored(start + MIN_INTERVAL), "another wish");
+        assert!(!requests.is_ignored(start + 10 * PATIENCE), "that ended");
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Shard {
             let is_due = subscription.started && subscription.granted.layer.is_some() && peer.is_connected();
             let stalls = subscription.standstill.look(subscription.sent.packets, is_due, moves);
             self.out.stats.stalls += u64::from(stalls);
-            if subscription.started && subscription.encoding().is_none() && peer.downlink.is_some() {
+            if peer.is_connected() && subscription.encoding().is_none() && peer.downlink.is_some() {
                 self.replay(now, number);
             }
         }

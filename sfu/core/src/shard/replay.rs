@@ -18,7 +18,8 @@ const WINDOW: Duration = Duration::from_millis(250);
 /// a publisher that is asked for a key frame has mostly sent one by then, which ends the replay.
 const PACED: Duration = Duration::from_millis(3_500);
 const MAX_PACED: usize = 512;
-/// The same while nobody knows what the line carries: others may join behind it at the same moment, each with a replay.
+/// The same while nobody knows what the line carries, others may join behind it at the same moment, each with a replay, and
+/// the publisher may yet answer the request for a key frame.
 const GUESSED: Duration = Duration::from_millis(250);
 
 /// A stretch of an encoding, all of which the ring may still hold.
@@ -45,11 +46,13 @@ impl Shard {
             else {
                 return;
             };
-            let ring = &publication.encodings[usize::from(encoding)].ring;
+            let state = &publication.encodings[usize::from(encoding)];
+            let ring = &state.ring;
             let numbers = first..first + packets as u64;
             let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
             let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
-            let within = if line.is_guess(now) { GUESSED } else { PACED };
+            let awaits_better = line.is_guess(now) && !state.key_frames.is_ignored(now);
+            let within = if awaits_better { GUESSED } else { PACED };
             // Without its tail it would be no picture that others can follow.
             if rate.time_for(bytes as u64 + line.backlog()) > within || !line.has_room_for(packets) {
                 return;

@@ -488,6 +488,32 @@ fn a_picture_that_was_muted_comes_back_as_small_as_it_was() {
     assert_eq!(granted(&stage).0, Some(0));
 }
 
+/// A publisher that plays a file makes its key frames when they come, seconds apart.
+#[test]
+fn who_joins_late_sees_a_publisher_that_ignores_requests_all_the_same() {
+    let mut stage = Stage::new(17);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape::vp8_simulcast());
+    let play = |stage: &mut Stage, time: Duration| {
+        for _ in 0..time.as_millis() / 10 {
+            stage.run(ms(10));
+            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+        }
+    };
+    play(&mut stage, secs(6));
+    let before: usize = stage.source(video).streams.iter().map(|stream| stream.key_frames.len()).sum();
+    let joined = stage.now;
+    let subscription = stage.subscribe(subscriber, video);
+    play(&mut stage, secs(4));
+    let after: usize = stage.source(video).streams.iter().map(|stream| stream.key_frames.len()).sum();
+    assert_eq!(after, before, "it ignores them");
+    let playback = stage.playback(subscription);
+    let first = playback.frames.iter().find(|frame| frame.is_decoded).expect("a picture");
+    assert!(first.at - joined < ms(800), "{:?}", first.at - joined);
+}
+
 /// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
 #[test]
 fn nothing_is_missing_of_what_is_replayed_to_somebody_who_begins_to_watch_much() {
