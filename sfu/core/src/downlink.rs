@@ -303,6 +303,14 @@ impl Downlink {
         self.waiting.len() as u64 * TYPICAL
     }
 
+    /// Whether a packet waits already.
+    pub fn holds(&self, subscription: u32, encoding: u8, sequence: u64) -> bool {
+        let is_it = |name: &Waiting| {
+            (name.subscription, name.encoding, name.sequence) == (subscription, encoding, sequence)
+        };
+        self.waiting.iter().any(is_it)
+    }
+
     /// Whether much of a subscription waits.
     pub fn is_behind(&self, subscription: u32) -> bool {
         self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS

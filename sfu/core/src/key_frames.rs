@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequests {
     wanted_until: Option<Instant>,
-    wanted_since: Option<Instant>,
+    /// When it was first asked for what is wanted now.
+    asked_first: Option<Instant>,
     asked: Option<Instant>,
 }
 
@@ -22,7 +23,7 @@ impl KeyFrameRequests {
     /// Somebody cannot go on without a key frame.
     pub fn want(&mut self, now: Instant) {
         if self.wanted_until.is_none_or(|until| now >= until) {
-            self.wanted_since = Some(now);
+            self.asked_first = None;
         }
         self.wanted_until = Some(now + PATIENCE);
     }
@@ -38,14 +39,15 @@ impl KeyFrameRequests {
         let due = self.wanted_until.is_some() && self.due().is_none_or(|at| now >= at);
         if due {
             self.asked = Some(now);
+            self.asked_first.get_or_insert(now);
         }
         due
     }
 
-    /// Whether one is waited for that a publisher who answers would have sent by now, over most lines.
+    /// Whether a request has gone unanswered for so long that the publisher probably ignores requests.
     pub fn is_ignored(&self, now: Instant) -> bool {
         let waits = self.wanted_until.is_some_and(|until| now < until);
-        waits && self.wanted_since.is_some_and(|since| now >= since + MIN_INTERVAL)
+        waits && self.asked_first.is_some_and(|asked| now >= asked + MIN_INTERVAL)
     }
 
     /// When to [`Self::poll`] again, while somebody waits for what was asked for.
@@ -77,17 +79,24 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_no_key_frame_for_long_ignores_the_wish() {
+    fn who_sends_no_key_frame_for_long_ignores_the_request() {
         let start = crate::testing::start();
         let mut requests = KeyFrameRequests::default();
         requests.want(start);
+        assert!(requests.poll(start));
         requests.want(start + MIN_INTERVAL / 2);
         assert!(!requests.is_ignored(start + MIN_INTERVAL / 2));
         assert!(requests.is_ignored(start + MIN_INTERVAL));
         requests.on_key_frame();
         assert!(!requests.is_ignored(start + MIN_INTERVAL));
-        requests.want(start + MIN_INTERVAL);
-        assert!(!requests.is_ignored(start + MIN_INTERVAL), "another wish");
+        let again = start + MIN_INTERVAL / 2;
+        requests.want(again);
+        assert!(
+            !requests.poll(again) && !requests.is_ignored(again + MIN_INTERVAL),
+            "it was not asked for yet"
+        );
+        assert!(requests.poll(start + MIN_INTERVAL));
+        assert!(requests.is_ignored(start + 2 * MIN_INTERVAL));
         assert!(!requests.is_ignored(start + 10 * PATIENCE), "that ended");
     }
 

@@ -86,4 +86,6 @@ impl Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Allocator {
     pub claims: Vec<Claim>,
+    /// Some that are wished have no price yet.
+    pub expects_more: bool,
 }

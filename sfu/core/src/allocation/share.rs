@@ -47,6 +47,11 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// What all that is wished of it costs.
+    pub fn top_bps(&self) -> Option<u64> {
+        self.ladder.rungs().get(self.top).map(|rung| rung.bps)
+    }
+
     /// Whether the next rung is one that it has at present.
     fn keeps(&self) -> bool {
         self.present.zip(self.granted).is_some_and(|(present, granted)| granted < present)

@@ -65,8 +65,11 @@ impl Shard {
         let line = peer.downlink.as_ref();
         let available = line.and_then(|line| line.available(now));
         let beside_audio = |rate: Option<BitRate>| rate.map_or(u64::MAX, |rate| rate.minus(audio).bps());
-        // A guess is good for everybody's least. Whoever climbs on it sends as much as others who join at the same moment.
-        let is_guess = line.is_some_and(|line| line.is_guess(now));
+        // A guess is good for everybody's least. Whoever climbs far on it sends as much as others who join at the same moment.
+        let wished: u64 = self.allocator.claims.iter().filter_map(Claim::top_bps).sum();
+        let wanted = BitRate::from_bps(wished).plus(audio).scaled(HEADROOM);
+        let fits = available.is_some_and(|available| available >= wanted);
+        let is_guess = !fits && line.is_some_and(|line| line.is_guess(now));
         let met = beside_audio(available.and(line).and_then(|line| line.met()));
         let budget = Budget {
             whole: beside_audio(available),
@@ -74,15 +77,15 @@ impl Shard {
             failed: peer.standing.failed(now),
         };
         let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
-        let wished = share(budget, &mut self.allocator.claims);
+        share(budget, &mut self.allocator.claims);
         let is_blind = !self.can_probe(index);
         let peer = &mut self.model.peers[index as usize];
         if peer.downlink.as_mut().is_some_and(|line| line.tries(now, is_blind)) {
             begin(&mut self.allocator.claims);
         }
         peer.line.on_shared(shortage(&self.allocator.claims, wished));
-        let wanted = BitRate::from_bps(wished).plus(audio).scaled(HEADROOM);
-        peer.ease = available.is_some_and(|available| available >= wanted).then_some(wanted);
+        let has_all = self.allocator.claims.iter().all(|claim| claim.granted == Some(claim.top));
+        peer.ease = (fits && has_all && !self.allocator.expects_more).then_some(wanted);
         if let Some(line) = &mut peer.downlink {
             line.set_wanted(now, wanted, wished <= budget.whole);
         }
@@ -193,6 +196,7 @@ impl Model {
     /// keep what they were. Answers what its audio takes.
     fn collect_claims(&mut self, now: Instant, index: u32, allocator: &mut Allocator) -> BitRate {
         let mut audio = 0;
+        allocator.expects_more = false;
         for at in 0..self.peers[index as usize].senders.len() {
             let (ssrc, number) = self.peers[index as usize].senders[at];
             let subscription = &mut self.subscriptions[number as usize];
@@ -207,6 +211,7 @@ impl Model {
             }
             let ladder = publication.ladder(now);
             if !is_sent || ladder.rungs().is_empty() {
+                allocator.expects_more |= is_sent;
                 subscription.granted = subscription.granted.kept(&subscription.wish);
                 self.aim(number);
                 continue;

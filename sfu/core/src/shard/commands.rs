@@ -44,6 +44,7 @@ impl Shard {
             Command::SetMuted { publication, muted } => {
                 if let Some(&publication) = self.model.publication_ids.get(&publication) {
                     self.model.publications[publication as usize].muted = muted;
+                    self.model.end_ease(publication);
                 }
             }
             Command::Unpublish { publication } => {

@@ -130,9 +130,8 @@ impl Shard {
             for at in 0..publication.subscribers.len() {
                 let subscription = self.model.publications[index as usize].subscribers[at];
                 self.model.aim(subscription);
-                let peer = self.model.subscriptions[subscription as usize].peer;
-                self.model.peers[peer as usize].ease = None; // it costs another price
             }
+            self.model.end_ease(index);
         }
     }
 
@@ -266,6 +265,14 @@ pub(super) fn resend_from_ring(
 pub(super) const MAX_RESENDS: usize = 256;
 
 impl Model {
+    /// A publication costs another price: its viewers' lines are shared out with the next feedback.
+    pub(super) fn end_ease(&mut self, publication: u32) {
+        for subscription in &self.publications[publication as usize].subscribers {
+            let peer = self.subscriptions[*subscription as usize].peer;
+            self.peers[peer as usize].ease = None;
+        }
+    }
+
     /// Sets what a subscription aims for, given what it wishes and what flows.
     pub(super) fn aim(&mut self, index: u32) {
         let subscription = &mut self.subscriptions[index as usize];

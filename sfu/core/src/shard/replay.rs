@@ -46,6 +46,9 @@ impl Shard {
             else {
                 return;
             };
+            if line.holds(index, encoding, first) {
+                return; // it is on its way: to begin anew would put it behind all others again
+            }
             let state = &publication.encodings[usize::from(encoding)];
             let ring = &state.ring;
             let numbers = first..first + packets as u64;

@@ -488,6 +488,25 @@ fn a_picture_that_was_muted_comes_back_as_small_as_it_was() {
     assert_eq!(granted(&stage).0, Some(0));
 }
 
+/// What is wished fits into what every line is taken for at first.
+#[test]
+fn who_wishes_little_has_it_at_once() {
+    let mut stage = Stage::new(18);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape::vp8_simulcast());
+    stage.run(secs(3));
+    let joined = stage.now;
+    let subscription = stage.subscribe(subscriber, video);
+    stage.wish(subscription, 1, 2);
+    stage.run(ms(400));
+    let playback = stage.playback(subscription);
+    let middle = playback.frames.iter().find(|frame| frame.is_decoded && frame.id.encoding == 1);
+    let after = middle.expect("the middle encoding").at - joined;
+    assert!(after < ms(250), "{after:?}");
+}
+
 /// A publisher that plays a file makes its key frames when they come, seconds apart.
 #[test]
 fn who_joins_late_sees_a_publisher_that_ignores_requests_all_the_same() {
