@@ -20,7 +20,7 @@ use crate::publication::{EncodingState, Publication};
 use crate::resends::Resends;
 use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
 use crate::rewrite::markers::Markers;
-use crate::rewrite::select::{Decision, Mode, PacketFacts, References, Selector, StepUp};
+use crate::rewrite::select::{Decision, Mode, NO_LAYER, PacketFacts, References, Selector, StepUp};
 use crate::rewrite::sequence::{Dropped, SequenceMap};
 use crate::rewrite::timeline::Timeline;
 use crate::rewrite::vp8::{Prefix, Vp8Numbers};
@@ -717,6 +717,8 @@ pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, co
     } else if state.structures.is_missing(meta.sequence, descriptor) {
         // Receivers cannot make anything of it either.
         (facts.is_unplaced, facts.key_frame_start) = (true, false);
+    } else if state.structures.is_lost(meta.sequence, descriptor) {
+        (facts.spatial, facts.key_frame_start) = (NO_LAYER, false);
     }
     facts
 }

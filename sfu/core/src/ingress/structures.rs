@@ -28,7 +28,8 @@ pub struct Structures {
 }
 
 impl Structures {
-    /// A packet came that may bring a structure. Gives the numbers of those that waited for it, ascending.
+    /// A packet came that may bring a structure. Gives the numbers of those that waited for it, ascending. Those before it
+    /// waited for another, which is not expected any more.
     pub fn take(&mut self, sequence: u64, descriptor: &[u8]) -> Vec<u64> {
         let brings = MandatoryFields::parse(descriptor).is_some_and(|fields| fields.has_structure);
         // A repair may bring one that has been replaced since.
@@ -45,19 +46,33 @@ impl Structures {
         }
         self.missing_since = None;
         let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|waits| *waits > sequence);
         waiting.sort_unstable();
         waiting
     }
 
     /// What a descriptor says, if its structure is known.
     pub fn read(&self, sequence: u64, descriptor: &[u8]) -> Option<DependencyDescriptor> {
-        let structure = if sequence < self.since { &self.before } else { &self.present };
-        DependencyDescriptor::parse(descriptor, structure.as_deref())
+        DependencyDescriptor::parse(descriptor, self.at(sequence))
+    }
+
+    fn at(&self, sequence: u64) -> Option<&TemplateStructure> {
+        if sequence < self.since { self.before.as_deref() } else { self.present.as_deref() }
     }
 
     /// Whether a descriptor that cannot be read refers to a structure which is still to come.
     pub fn is_missing(&self, sequence: u64, descriptor: &[u8]) -> bool {
-        self.present.is_some() && sequence > self.latest && MandatoryFields::parse(descriptor).is_some()
+        sequence > self.latest && self.refers_to_another(sequence, descriptor)
+    }
+
+    /// Whether a descriptor that cannot be read refers to a structure which another has followed. Receivers cannot read it
+    /// either.
+    pub fn is_lost(&self, sequence: u64, descriptor: &[u8]) -> bool {
+        sequence <= self.latest && self.refers_to_another(sequence, descriptor)
+    }
+
+    fn refers_to_another(&self, sequence: u64, descriptor: &[u8]) -> bool {
+        self.at(sequence).is_some() && MandatoryFields::parse(descriptor).is_some()
     }
 
     /// Such a packet came. Says whether that goes on for so long that a repair is not to be expected.
@@ -114,8 +129,25 @@ mod tests {
         assert_eq!(structures.take(20, &brings(8)), [21, 22]);
         assert!(structures.read(22, &REFERS[1]).is_some());
         assert!(structures.take(40, &brings(8)).is_empty() && !structures.on_missing(now + REPAIR, 41));
-        (0..10_000).for_each(|number| _ = structures.on_missing(now, number));
-        assert_eq!(structures.take(50, &brings(7)).len(), MAX_WAITING);
+        (51..10_000).for_each(|number| _ = structures.on_missing(now, number));
+        assert_eq!(structures.take(50, &brings(7)).len(), MAX_WAITING - 1, "all but 41");
+    }
+
+    #[test]
+    fn what_waited_for_a_structure_that_never_came_is_forgotten_with_the_next() {
+        let (mut structures, now) = (Structures::default(), start());
+        structures.take(10, &brings(7));
+        for sequence in [21, 22, 31] {
+            assert!(structures.is_missing(sequence, &REFERS[1]));
+            structures.on_missing(now, sequence);
+        }
+        assert_eq!(structures.take(30, &brings(9)), [31]);
+        assert!(!structures.is_missing(21, &REFERS[1]));
+        assert!(structures.is_lost(21, &REFERS[1]) && structures.read(21, &REFERS[1]).is_none());
+        // The same one again: what is in use has not changed.
+        structures.on_missing(now, 41);
+        assert!(structures.take(50, &brings(9)).is_empty());
+        assert!(structures.is_lost(41, &REFERS[1]) && !structures.is_lost(51, &REFERS[1]));
     }
 
     #[test]

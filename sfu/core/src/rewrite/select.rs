@@ -23,6 +23,9 @@ const UNCUT: u8 = u8::MAX;
 /// two, one for each temporal layer; more within a round trip is rare, and only late packets suffer.
 const MAX_CHANGES: usize = 3;
 
+/// A spatial layer that nobody takes.
+pub const NO_LAYER: u8 = u8::MAX;
+
 const LOWEST: Layer = Layer { spatial: 0, temporal: 0 };
 
 /// How the layers of a publication are sent.
@@ -72,7 +75,7 @@ pub struct PacketFacts {
     pub key_frame_start: bool,
     /// The last packet of a spatial layer's frame.
     pub frame_end: bool,
-    /// 0 where the codec doesn't say.
+    /// 0 where the codec doesn't say, [`NO_LAYER`] of what nobody can decode.
     pub spatial: u8,
     /// 0 where the codec doesn't say.
     pub temporal: u8,

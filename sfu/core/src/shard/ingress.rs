@@ -14,6 +14,7 @@ use weir_units::media::{Codec, PayloadFormat};
 use super::{Disposition, MAX_PENDING, Model, Pending, Shard};
 use crate::ingress::nack::Seen;
 use crate::peer::{Line, Stream};
+use crate::rewrite::select::NO_LAYER;
 use crate::ring::{Inserted, Packet, PacketMeta};
 use crate::stats::Drop;
 use crate::subscription::{Offer, facts};
@@ -112,7 +113,7 @@ impl Shard {
         }
         let nack_at = encoding.losses.next_timeout();
         let spatial = if publication.encodings.len() > 1 { stream.encoding } else { facts.spatial };
-        if !facts.is_unplaced {
+        if !facts.is_unplaced && facts.spatial != NO_LAYER {
             publication.rates.add(now, spatial, facts.temporal, payload.len());
         }
         let pending = Pending {

@@ -93,6 +93,10 @@ fn without_the_structure_nobody_goes_on_but_with_a_new_one() {
         assert!(
             playback.frames.last().is_some_and(|frame| frame.is_decoded && frame.at + ms(100) > stage.now)
         );
+        let useless = playback.frames.iter().filter(|frame| !frame.is_decoded).count();
+        assert_eq!(useless, 0, "{subscription}: nobody can make anything of what waited");
+        let missing = playback.missing.len();
+        assert!(missing <= 1, "{subscription}: its places are filled, {missing} are not");
     }
     let playback = stage.playback(late);
     assert!(

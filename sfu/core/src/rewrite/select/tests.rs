@@ -43,6 +43,17 @@ mod simulcast {
     }
 
     #[test]
+    fn what_nobody_can_decode_passes_neither_in_order_nor_late() {
+        let mut selector = selector(layer(2, u8::MAX));
+        let lost = |sequence| PacketFacts { spatial: NO_LAYER, ..delta(2, sequence, 0) };
+        assert_eq!(selector.select(&key(2, 10)), START);
+        assert_eq!(selector.select(&lost(12)), Decision::Drop);
+        assert_eq!(selector.select(&lost(11)), Decision::Drop);
+        assert_eq!(selector.select(&delta(2, 13, 0)), FORWARD, "it is no cut");
+        assert_eq!(selector.wants_key_frame(), None);
+    }
+
+    #[test]
     fn a_lesser_encoding_serves_until_the_wanted_one_comes() {
         let mut selector = selector(layer(1, 2));
         assert_eq!(selector.select(&key(2, 5)), Decision::Wait, "more than is granted");
