@@ -24,6 +24,12 @@ impl<T: Copy, const MAX: usize> Epochs<T, MAX> {
         self.present
     }
 
+    /// Whether the present stretch has this egress number, rather than one before.
+    #[inline]
+    pub fn is_present(&self, egress: u64) -> bool {
+        self.began.is_none_or(|began| egress >= began)
+    }
+
     /// From this egress number on, `value` holds. Numbers must not descend.
     pub fn begin(&mut self, egress: u64, value: T) {
         let len = self.began.map_or(0, |began| egress.saturating_sub(began));
@@ -42,11 +48,10 @@ impl<T: Copy, const MAX: usize> Epochs<T, MAX> {
     /// What holds at an egress number; `None` when that is forgotten.
     #[inline]
     pub fn at(&self, egress: u64) -> Option<T> {
-        let began = self.began.unwrap_or(0);
-        if egress >= began {
+        if self.is_present(egress) {
             return Some(self.present);
         }
-        let mut end = began;
+        let mut end = self.began.unwrap_or(0);
         for &(len, value) in self.past.iter().rev() {
             let start = end.saturating_sub(u64::from(len));
             if egress >= start {

@@ -39,10 +39,7 @@ impl FrameNumbers {
     /// another stretch must not begin with them.
     pub fn drop(&mut self, descriptor: &[u8]) {
         let (Some((_, newest)), Some(number)) = (&mut self.newest, frame_number(descriptor)) else { return };
-        let number = number.wrapping_add(self.offsets.present());
-        if number.wrapping_sub(*newest) < 1 << 15 {
-            *newest = number;
-        }
+        raise(newest, number.wrapping_add(self.offsets.present()));
     }
 
     /// The mandatory fields for the packet with egress number `sequence`, new, late or sent again; they replace the
@@ -50,11 +47,23 @@ impl FrameNumbers {
     #[inline]
     pub fn forward(&mut self, sequence: u64, descriptor: &[u8]) -> Option<[u8; MANDATORY_FIELDS]> {
         let number = frame_number(descriptor)?.wrapping_add(self.offsets.at(sequence)?);
-        if self.newest.is_none_or(|(newest, _)| sequence > newest) {
-            self.newest = Some((sequence, number));
+        match &mut self.newest {
+            Some((newest, highest)) if sequence > *newest => {
+                *newest = sequence;
+                raise(highest, number); // it may be late, and a frame after it left out
+            }
+            Some(_) => {}
+            None => self.newest = Some((sequence, number)),
         }
         let [high, low] = number.to_be_bytes();
         Some([*descriptor.first()?, high, low])
+    }
+}
+
+/// To a number that is ahead, and no other.
+fn raise(highest: &mut u16, number: u16) {
+    if number.wrapping_sub(*highest) < 1 << 15 {
+        *highest = number;
     }
 }
 
@@ -99,10 +108,11 @@ mod tests {
         let mut numbers = FrameNumbers::default();
         numbers.start(100, &descriptor(65_534));
         numbers.forward(100, &descriptor(65_534));
-        numbers.drop(&descriptor(0)); // 65,535 is lost
-        numbers.start(102, &descriptor(700));
+        numbers.drop(&descriptor(1)); // 65,535 and 0 are lost
         assert_eq!(numbers.forward(101, &descriptor(65_535)), Some([0xc5, 0xff, 0xff]));
-        assert_eq!(numbers.forward(102, &descriptor(700)), Some([0xc5, 0, 1]));
+        numbers.start(103, &descriptor(700));
+        assert_eq!(numbers.forward(102, &descriptor(0)), Some([0xc5, 0, 0]));
+        assert_eq!(numbers.forward(103, &descriptor(700)), Some([0xc5, 0, 2]));
     }
 
     #[test]

@@ -155,7 +155,9 @@ impl Vp8Numbers {
     pub fn forward(&mut self, sequence: u64, payload: &[u8]) -> Option<Prefix> {
         let layout = Layout::read(payload)?;
         let read = layout.numbers(payload);
-        let is_newest = self.newest.is_none_or(|newest| sequence > newest.sequence);
+        // What comes late, from before a picture left out, says nothing of those to come: its numbers were reserved.
+        let is_newest =
+            self.newest.is_none_or(|newest| sequence > newest.sequence) && self.offsets.is_present(sequence);
         if is_newest && self.has_turned(layout, read.picture) {
             let present = self.offsets.present();
             let picture = present.picture.wrapping_add(SHORT_TURN);

@@ -57,8 +57,13 @@ fn a_switch_leaves_the_numbers_of_what_may_come_late_free() {
     vp8.forward(100, &full(32_765, 255, 0, 31));
     // 32,766 and 32,767 are lost, the second of them a base layer, and the next is left out.
     vp8.drop_picture(103, &full(0, 0, 2, 31));
-    vp8.start(103, &full(500, 9, 0, 3));
     assert_eq!(numbers(vp8.forward(101, &full(32_766, 255, 2, 31)).unwrap()), (32_766, 255, 31));
+    vp8.start(103, &full(500, 9, 0, 3));
+    assert_eq!(
+        numbers(vp8.forward(101, &full(32_766, 255, 2, 31)).unwrap()),
+        (32_766, 255, 31),
+        "sent again"
+    );
     assert_eq!(numbers(vp8.forward(102, &full(32_767, 0, 0, 31)).unwrap()), (32_767, 0, 31));
     assert_eq!(numbers(vp8.forward(103, &full(500, 9, 0, 3)).unwrap()), (0, 1, 0));
 }
@@ -119,6 +124,23 @@ fn short_picture_ids_that_begin_anew_are_counted_on() {
         vp8.drop_picture(105, &short(id)); // a turn of pictures left out
     }
     assert_eq!(long_id(vp8.forward(105, &short(3)).unwrap()), 130);
+}
+
+#[test]
+fn short_picture_ids_do_not_begin_anew_with_one_that_comes_late() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &short(10));
+    vp8.forward(100, &short(10));
+    vp8.drop_picture(102, &short(12)); // 101 of picture 11 is on its way
+    assert_eq!(long_id(vp8.forward(101, &short(11)).unwrap()), 11);
+    assert_eq!(long_id(vp8.forward(102, &short(13)).unwrap()), 12);
+
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &short(126));
+    vp8.forward(100, &short(126));
+    vp8.drop_picture(102, &short(0)); // 101 of picture 127 is on its way
+    assert_eq!(long_id(vp8.forward(101, &short(127)).unwrap()), 127);
+    assert_eq!(long_id(vp8.forward(102, &short(1)).unwrap()), 128);
 }
 
 #[test]
