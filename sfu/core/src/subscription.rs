@@ -492,7 +492,8 @@ impl Subscription {
     ) -> bool {
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
-        let marker = offer.facts.marker || self.markers.is_added(number);
+        let is_known = self.sequence.is_within(number);
+        let marker = offer.facts.marker || is_known && self.markers.is_added(number);
         let mut fixed = FixedHeader {
             marker,
             payload_type: format.payload_type,
@@ -504,9 +505,9 @@ impl Subscription {
         };
         let (Some(rtx_ssrc), Some(rtx_payload_type)) = (self.rtx_ssrc, format.rtx_payload_type) else {
             // Without a retransmission stream the same packet goes again under the same number. It must be the same to
-            // the bit: a second plaintext under one number of the cipher would give both away. Where the marker depends
-            // on the layer of the moment, it may be forgotten.
-            if offer.facts.frame_end && !offer.facts.marker {
+            // the bit: a second plaintext under one number of the cipher would give both away. A marker that
+            // we added may be forgotten by then.
+            if !is_known || offer.facts.frame_end && !offer.facts.marker {
                 return false;
             }
             let named = Named { again: true, ..Named::first(number) };
@@ -748,7 +749,16 @@ impl TransportNumbers {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use weir_rtp::payload::PayloadInfo;
+    use weir_transport::srtp::{Profile, SrtpKeys};
+    use weir_units::ids::{ConferenceId, PublicationId};
+    use weir_units::media::{Encoding, ExtensionIds, IngressMedia, Mid};
+
     use super::*;
+    use crate::ring::PacketMeta;
+    use crate::testing::start;
 
     /// What is told of each block: packets sent, numbers left out less those given late, and how many are reported lost.
     fn lost(blocks: &[(u32, i32, u32)]) -> Vec<i64> {
@@ -763,6 +773,89 @@ mod tests {
             fate.lost.round() as i64
         };
         blocks.iter().map(judge).collect()
+    }
+
+    /// Somebody who takes the lower of two spatial layers, without a retransmission stream.
+    fn subscription(now: Instant) -> Subscription {
+        let format = PayloadFormat { codec: Codec::Vp9, payload_type: 98, rtx_payload_type: None };
+        let (mid, kind) = (Mid::new("0").unwrap(), MediaKind::Video);
+        let source = IngressMedia {
+            mid,
+            kind,
+            formats: vec![format],
+            extensions: ExtensionIds::default(),
+            encodings: vec![Encoding::default()],
+            nack: true,
+            is_screen: false,
+        };
+        let media = EgressMedia {
+            mid,
+            kind,
+            formats: vec![format],
+            extensions: ExtensionIds::default(),
+            ssrc: 1,
+            rtx_ssrc: None,
+        };
+        let source = Publication::new(now, PublicationId(1), 0, (0, ConferenceId(1)), source);
+        let mut rng = SmallRng::seed_from_u64(0);
+        let mut subscription =
+            Subscription::new(SubscriptionId(1), 0, 0, &source, media, Wish::default(), &mut rng);
+        subscription.set_target(Some(Layer { spatial: 0, temporal: 0 }));
+        subscription
+    }
+
+    #[test]
+    fn under_a_number_never_goes_another_packet() {
+        let (now, mut egress) = (start(), Egress::default());
+        let mut subscription = subscription(now);
+        let material = [7; 2 * (16 + 12)];
+        let (_, srtp) =
+            SrtpKeys::from_exporter(Profile::Aes128Gcm, &material, false).unwrap().into_contexts();
+        let route = Route::Udp { socket: 0, remote: "192.0.2.1:9".parse().unwrap() };
+        let mut way = Way { srtp: &srtp, route, line: None };
+        // Of every picture the third packet ends it for who takes the lower layer.
+        let offer = |sequence: u64| {
+            let (timestamp, frame_end) = (sequence as u32 / 3 * 3000, sequence % 3 == 2);
+            let meta = PacketMeta {
+                sequence,
+                timestamp,
+                arrived: now,
+                marker: false,
+                payload_type: 98,
+                info: PayloadInfo::default(),
+            };
+            let facts = PacketFacts {
+                sequence,
+                timestamp,
+                frame_end,
+                key_frame_start: sequence == 0,
+                ..PacketFacts::default()
+            };
+            let packet = Packet { meta, payload: &[0x80, 1, 2, 3], dependency_descriptor: &[] };
+            Offer { packet, facts, codec: Codec::Vp9, padding: 0 }
+        };
+        let datagram = |egress: &mut Egress| {
+            let datagram = egress.runs().last().map(|run| egress.bytes(run).to_vec());
+            egress.clear();
+            datagram
+        };
+        let first = subscription.sequence.next_egress();
+        let mut sent = Vec::new();
+        for sequence in 0..1_200 {
+            assert_ne!(
+                subscription.offer(now, &offer(sequence), &[], &mut way, &mut egress),
+                Outcome::NotSent
+            );
+            sent.push((sequence, datagram(&mut egress)));
+        }
+        let mut repeated = 0;
+        for (sequence, before) in sent {
+            if subscription.resend(now, &offer(sequence), first + sequence, &mut way, &mut egress) {
+                assert_eq!(datagram(&mut egress), before, "{sequence}");
+                repeated += 1;
+            }
+        }
+        assert_eq!(repeated, 682, "of the last 1,024, what is known to have had no marker of ours");
     }
 
     #[test]

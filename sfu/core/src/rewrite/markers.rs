@@ -23,7 +23,7 @@ impl Markers {
         *word = *word & !(1 << (bit % 64)) | u64::from(is_added) << (bit % 64);
     }
 
-    /// Whether the packet under this number, one of the last [`WINDOW`], had such a marker.
+    /// Whether the packet under this number, which must be one of the last [`WINDOW`], had such a marker.
     pub fn is_added(&self, number: u64) -> bool {
         let bit = number % WINDOW;
         self.added.as_ref().is_some_and(|added| added[(bit / 64) as usize] >> (bit % 64) & 1 == 1)

@@ -207,7 +207,8 @@ impl Selector {
         }
     }
 
-    /// Goes on with a key frame only: the source began anew, or the receiver lost its place.
+    /// Goes on with a key frame only, from now on: of what is being forwarded something will not be sent. A source that
+    /// begins anew may still complete its picture: [`Self::end`].
     pub fn restart(&mut self) {
         self.leaves = false;
         if let Some(current) = self.current.take() {

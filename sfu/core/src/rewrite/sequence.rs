@@ -232,7 +232,7 @@ impl SequenceMap {
     }
 
     /// Whether it is one of the last [`WINDOW`] numbers.
-    fn is_within(&self, egress: u64) -> bool {
+    pub fn is_within(&self, egress: u64) -> bool {
         self.next_egress().checked_sub(egress).is_some_and(|back| (1..=WINDOW).contains(&back))
     }
 
