@@ -22,7 +22,7 @@ use weir_negotiation::{Candidate, LocalParameters, Negotiator, Protocol};
 use weir_units::command::Command;
 use weir_units::event::{Event, LineQuality, PeerLostReason, Shortage};
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
-use weir_units::media::IceCredentials;
+use weir_units::media::{Codec, IceCredentials};
 
 use crate::{Input, clock};
 
@@ -239,7 +239,7 @@ impl Play {
                 let payload = Bytes::copy_from_slice(input.chunk());
                 Event::Data { peer, label, payload, binary: true }
             }
-            5 => Event::PublicationStarted { publication },
+            5 => Event::PublicationStarted { publication, codec: input.choose(&[Codec::Vp8, Codec::H264]) },
             6 => Event::SubscriptionStarted { subscription },
             7 => Event::StreamState { subscription, paused: input.bool() },
             8 => Event::LayersWanted { publication, layers: input.u8() },

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use weir_units::ids::{ConferenceId, PublicationId};
-use weir_units::media::{Codec, IngressMedia, MediaKind, PayloadFormat};
+use weir_units::media::{Codec, Encoding, IngressMedia, MediaKind, PayloadFormat};
 
 use crate::allocation::LayerRates;
 use crate::ingress::activity::Activity;
@@ -103,6 +103,37 @@ impl Publication {
                 None
             }
         })
+    }
+
+    pub fn announces(&self, ssrc: u32) -> bool {
+        let is_it = |encoding: &Encoding| encoding.ssrc == Some(ssrc) || encoding.rtx_ssrc == Some(ssrc);
+        self.media.encodings.iter().any(is_it)
+    }
+
+    /// Whether packets of that SSRC may show which codec this is. Where SSRCs were announced, another may be the rest of
+    /// what the m-line carried before.
+    pub fn may_be(&self, ssrc: u32) -> bool {
+        let is_undecided = self.is_video() && !self.started && self.media.formats.len() > 1;
+        let is_announced = self.media.encodings.iter().any(|encoding| encoding.ssrc.is_some());
+        !is_undecided || !is_announced || self.announces(ssrc)
+    }
+
+    /// The first packet shows which of the agreed video codecs this is. Nothing else is taken from then on.
+    pub fn decide(&mut self, codec: Codec) {
+        if self.is_video() {
+            self.media.formats.retain(|format| format.codec == codec);
+        }
+    }
+
+    /// Payload types may have moved; a codec that is decided stays.
+    pub fn renegotiate(&mut self, mut formats: Vec<PayloadFormat>) {
+        let decided = self.media.formats.first().filter(|_| self.started && self.is_video());
+        if let Some(codec) = decided.map(|format| format.codec)
+            && formats.iter().any(|format| format.codec == codec)
+        {
+            formats.retain(|format| format.codec == codec);
+        }
+        self.media.formats = formats;
     }
 
     pub fn is_video(&self) -> bool {

@@ -19,7 +19,7 @@ use weir_transport::testing::Client;
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
-use weir_units::media::{Codec, DtlsRole, IceCredentials, Layer, Mid, RemoteTransport, Wish};
+use weir_units::media::{Codec, DtlsRole, IceCredentials, IngressMedia, Layer, Mid, RemoteTransport, Wish};
 
 use crate::bottleneck::Bottleneck;
 use crate::client::Participant;
@@ -245,12 +245,22 @@ impl Stage {
 
     /// The client publishes: its first picture is captured now.
     pub fn publish(&mut self, client: usize, shape: Shape) -> PublicationId {
+        self.publish_as(client, shape, Source::media)
+    }
+
+    /// As [`Self::publish`], agreed on as said.
+    pub fn publish_as(
+        &mut self,
+        client: usize,
+        shape: Shape,
+        agreed: impl FnOnce(&Source) -> IngressMedia,
+    ) -> PublicationId {
         let id = PublicationId(self.id());
         let mid = Mid::new(&format!("{}", self.clients[client].sources.len())).unwrap();
         let rng = &mut self.rng;
         let source =
             Source::new(id, shape, mid, self.began, self.now, || rng.random_range(1 << 30..u32::MAX));
-        let media = source.media();
+        let media = agreed(&source);
         self.clients[client].sources.push(source);
         let peer = self.clients[client].id;
         self.command(Command::Publish { publication: id, peer, media });

@@ -1,6 +1,7 @@
 //! What a shard tells the control plane.
 
 use crate::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use crate::media::Codec;
 use bytes::Bytes;
 
 /// Something the control plane may have to act on. Nothing here happens per packet.
@@ -26,9 +27,10 @@ pub enum Event {
         binary: bool,
     },
 
-    /// The first packet of a publication arrived.
+    /// The first packet of a publication arrived, of this codec.
     PublicationStarted {
         publication: PublicationId,
+        codec: Codec,
     },
     /// The first packet went to this subscriber.
     SubscriptionStarted {

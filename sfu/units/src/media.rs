@@ -171,7 +171,8 @@ pub struct Encoding {
 pub struct IngressMedia {
     pub mid: Mid,
     pub kind: MediaKind,
-    /// What was answered: one video codec, or Opus and perhaps RED.
+    /// What was answered: Opus and perhaps RED, or one video codec. Of several video codecs the first packet's is what the
+    /// publication is from then on; only then can it be subscribed to.
     pub formats: Vec<PayloadFormat>,
     pub extensions: ExtensionIds,
     /// In ascending quality: `q`, `h`, `f`. At least one, at most [`MAX_ENCODINGS`].

@@ -172,7 +172,7 @@ impl Shard {
             // Negotiated again: ids and payload types may have moved, the streams go on.
             let peer = &mut self.model.peers[peer_index as usize];
             peer.extensions = media.extensions.or(peer.extensions);
-            self.model.publications[publication as usize].media.formats = media.formats;
+            self.model.publications[publication as usize].renegotiate(media.formats);
             return;
         }
         let peer = &mut self.model.peers[peer_index as usize];

@@ -136,7 +136,8 @@ impl Shard {
             }
         }
         if !std::mem::replace(&mut publication.started, true) {
-            self.tell(index, Event::PublicationStarted { publication: id });
+            publication.decide(format.codec);
+            self.tell(index, Event::PublicationStarted { publication: id, codec: format.codec });
         }
         if let Some(at) = nack_at {
             self.arm_peer(index, at);
@@ -179,24 +180,22 @@ impl Model {
         let line = match extensions.mid {
             Some(mid) => peer.lines.iter().find(|line| line.mid == mid).copied(),
             None => {
-                let announces = |ssrc: u32, publication: u32| {
-                    let media = &self.publications[publication as usize].media;
-                    media
-                        .encodings
-                        .iter()
-                        .any(|entry| entry.ssrc == Some(ssrc) || entry.rtx_ssrc == Some(ssrc))
-                };
+                let announces =
+                    |line: &&Line| self.publications[line.publication as usize].announces(header.ssrc);
                 let mut takers = peer.lines.iter().filter(|line| {
                     self.publications[line.publication as usize].format(header.payload_type).is_some()
                 });
                 let only = takers.next().filter(|line| takers.next().is_none() && is_free(line)).copied();
-                peer.lines.iter().find(|line| announces(header.ssrc, line.publication)).copied().or(only)
+                peer.lines.iter().find(announces).copied().or(only)
             }
         }
         .ok_or(Drop::UnknownSsrc)?;
         let publication = &mut self.publications[line.publication as usize];
         let (_, is_retransmission): (PayloadFormat, bool) =
             publication.format(header.payload_type).ok_or(Drop::UnknownPayloadType)?;
+        if !publication.may_be(header.ssrc) {
+            return Err(Drop::UnknownSsrc);
+        }
         let rid = if is_retransmission { extensions.repaired_rid } else { extensions.rid };
         let encoding = publication.encoding_of(rid, header.ssrc).ok_or(Drop::UnknownSsrc)?;
         let stream = Stream { ssrc: header.ssrc, publication: line.publication, encoding, is_retransmission };

@@ -25,7 +25,7 @@ fn every_subscriber_gets_every_picture() {
             assert!(playback.frames.len() >= least, "{:?}: {} frames", shape.codec, playback.frames.len());
             assert!(stage.has_event(&Event::SubscriptionStarted { subscription }));
         }
-        assert!(stage.has_event(&Event::PublicationStarted { publication }));
+        assert!(stage.has_event(&Event::PublicationStarted { publication, codec: shape.codec }));
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod audio;
 mod chaos;
+mod codecs;
 mod crowd;
 mod data;
 mod egress;

@@ -27,7 +27,7 @@ impl Room {
                     self.handle_data(now, id, &label, &payload);
                 }
             }
-            Event::PublicationStarted { publication } => {
+            Event::PublicationStarted { publication, .. } => {
                 if let Some(sid) = self.by_publication.get(&publication)
                     && let Some(track) = self.tracks.get_mut(sid)
                 {

@@ -6,6 +6,7 @@ use livekit_protocol::signal_response::Message as Response;
 use weir_livekit::ids::ConnectionId;
 use weir_units::event::{Event, LineQuality, PeerLostReason};
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
+use weir_units::media::Codec;
 
 use crate::harness::{Joining, SECOND, World};
 use crate::tracks::camera;
@@ -36,7 +37,7 @@ fn events_about_what_is_gone_change_nothing() {
         Event::PeerLost { peer, reason: PeerLostReason::Dtls },
         Event::ChannelOpen { peer, label: "_reliable".to_owned() },
         Event::Data { peer, label: "_reliable".to_owned(), payload: "x".into(), binary: true },
-        Event::PublicationStarted { publication },
+        Event::PublicationStarted { publication, codec: Codec::Vp8 },
         Event::SubscriptionStarted { subscription },
         Event::StreamState { subscription, paused: true },
         Event::LayersWanted { publication, layers: 7 },

@@ -6,7 +6,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use weir_units::event::Event;
-use weir_units::media::{Layer, MediaKind};
+use weir_units::media::{Codec, Layer, MediaKind};
 
 use crate::harness::{Joining, MILLISECOND, SECOND, World};
 use crate::tracks::{camera, microphone, screen, video};
@@ -226,7 +226,7 @@ fn a_first_packet_counts_from_when_the_subscriber_was_connected_and_asking_and_t
     let mut expected = Vec::new();
     for step in 0..4 {
         match step {
-            0 => world.event(Event::PublicationStarted { publication }),
+            0 => world.event(Event::PublicationStarted { publication, codec: Codec::Vp8 }),
             1 => world.connect("bob"),
             2 => {
                 world.says("bob", hidden(true));
