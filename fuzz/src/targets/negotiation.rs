@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use rtc_sdp::description::session::SessionDescription;
 use weir_negotiation::{
-    Candidate, Egress, IngressPreference, LocalParameters, Negotiator, Outcome, Protocol,
+    Candidate, CodecChoice, Egress, IngressPreference, LocalParameters, Negotiator, Outcome, Protocol,
 };
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{Codec, IceCredentials, MAX_ENCODINGS, MediaKind, PayloadFormat};
@@ -68,7 +68,11 @@ fn offered(negotiator: &mut Negotiator, sdp: &str, wishes: u8) {
     for media in &offer.media {
         assert!(media.rids.len() <= MAX_ENCODINGS);
         let preference = IngressPreference {
-            codec: media.codecs.last().copied().filter(|_| wishes & 0x20 != 0),
+            codec: match media.codecs.last() {
+                Some(codec) if wishes & 0x20 != 0 => CodecChoice::Named(*codec),
+                _ if wishes & 0x02 != 0 => CodecChoice::Any,
+                _ => CodecChoice::First,
+            },
             dtx: wishes & 0x40 != 0,
             stereo: wishes & 0x80 != 0,
             red: wishes & 1 != 0,

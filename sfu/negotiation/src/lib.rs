@@ -17,8 +17,8 @@ mod transport;
 
 pub use candidate::{Candidate, Protocol};
 pub use negotiator::{
-    Description, Egress, IngressPreference, LocalParameters, MAX_MEDIA, MAX_SDP_BYTES, Negotiator, Offer,
-    OfferedMedia, Outcome,
+    CodecChoice, Description, Egress, IngressPreference, LocalParameters, MAX_MEDIA, MAX_SDP_BYTES,
+    Negotiator, Offer, OfferedMedia, Outcome,
 };
 
 /// A description that cannot be used. The client is told; nothing has changed.

@@ -5,7 +5,8 @@ use std::io::Cursor;
 use rtc_sdp::description::session::SessionDescription;
 use weir_units::ids::SubscriptionId;
 use weir_units::media::{
-    Codec, DtlsRole, EgressMedia, IceCredentials, IngressMedia, MediaKind, Mid, RemoteTransport, Rid,
+    Codec, DtlsRole, EgressMedia, IceCredentials, IngressMedia, MediaKind, Mid, PayloadFormat,
+    RemoteTransport, Rid,
 };
 
 use crate::SdpError;
@@ -58,12 +59,24 @@ pub struct OfferedMedia {
 /// How an m-line that the client sends on is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IngressPreference {
-    /// Of video: the client's first when absent or not offered.
-    pub codec: Option<Codec>,
+    /// Of video.
+    pub codec: CodecChoice,
     /// Opus may pause in silence.
     pub dtx: bool,
     pub stereo: bool,
     pub red: bool,
+}
+
+/// Which of the video codecs that a client offers are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodecChoice {
+    /// The client's first.
+    #[default]
+    First,
+    /// The client's first if this one is not offered.
+    Named(Codec),
+    /// All that we forward, in the client's order: its packets say which one it sends.
+    Any,
 }
 
 /// A subscription that wants an m-line.
@@ -122,7 +135,7 @@ pub(crate) struct Section {
 
 impl Section {
     /// The payload formats that are answered or were agreed, best first.
-    pub fn formats(&self) -> Vec<weir_units::media::PayloadFormat> {
+    pub fn formats(&self) -> Vec<PayloadFormat> {
         let Some(remote) = &self.remote else { return Vec::new() };
         match (&self.usage, self.kind) {
             (Use::Ingress(preference), Kind::Media(kind)) => {
@@ -441,17 +454,20 @@ impl Negotiator {
             if formats.is_empty() {
                 continue;
             }
-            let first = formats[0].payload_type;
+            let has_nack = |format: &PayloadFormat| {
+                let mut lines = remote.codecs.iter().filter(|line| line.payload_type == format.payload_type);
+                lines.any(|line| line.has_feedback("nack"))
+            };
             match &section.usage {
                 Use::Ingress(_) => outcome.ingress.push(IngressMedia {
                     mid: section.mid,
                     kind,
                     extensions: remote.ingress_extensions(kind),
                     encodings: remote.encodings(),
-                    nack: remote
-                        .codecs
-                        .iter()
-                        .any(|line| line.payload_type == first && line.has_feedback("nack")),
+                    nack: match kind {
+                        MediaKind::Audio => formats.first().is_some_and(has_nack),
+                        MediaKind::Video => formats.iter().all(has_nack),
+                    },
                     is_screen: false, // no description says so
                     formats,
                 }),
@@ -487,7 +503,7 @@ fn ingress_formats(
     lines: &[CodecLine],
     kind: MediaKind,
     preference: IngressPreference,
-) -> Vec<weir_units::media::PayloadFormat> {
+) -> Vec<PayloadFormat> {
     match kind {
         MediaKind::Audio => {
             let Some(opus) = codecs::best(lines, Codec::Opus) else { return Vec::new() };
@@ -495,18 +511,18 @@ fn ingress_formats(
             red.into_iter().chain([opus]).collect()
         }
         MediaKind::Video => {
-            let supported = codecs::supported(lines, kind);
-            let wanted = preference.codec.filter(|codec| supported.contains(codec));
-            wanted
-                .or(supported.first().copied())
-                .and_then(|codec| codecs::best(lines, codec))
-                .into_iter()
-                .collect()
+            let mut answered = codecs::supported(lines, kind);
+            match preference.codec {
+                CodecChoice::Any => {}
+                CodecChoice::Named(codec) if answered.contains(&codec) => answered = vec![codec],
+                CodecChoice::First | CodecChoice::Named(_) => answered.truncate(1),
+            }
+            answered.into_iter().filter_map(|codec| codecs::best(lines, codec)).collect()
         }
     }
 }
 
-fn egress_formats(lines: &[CodecLine], wanted: &[Codec]) -> Vec<weir_units::media::PayloadFormat> {
+fn egress_formats(lines: &[CodecLine], wanted: &[Codec]) -> Vec<PayloadFormat> {
     let mut formats = Vec::new();
     for codec in wanted {
         let format = match codec {

@@ -1,6 +1,5 @@
 use super::*;
 use crate::candidate::Protocol;
-use weir_units::media::PayloadFormat;
 
 const CAPTURES: [(&str, &str); 4] = [
     ("livekit-client 2.23", include_str!("../../testdata/web-2.23.0.sdp")),
@@ -164,8 +163,10 @@ fn answers_a_simulcast_video_with_its_rids_and_one_codec() {
     let offer = negotiator.handle_offer(&offer(&[line("video", 0, "sendonly", rids)])).unwrap();
     assert_eq!(offer.media[0].track_id.as_deref(), Some("cam"));
     assert_eq!(offer.media[0].codecs, [Codec::Vp8, Codec::Vp9]);
-    negotiator
-        .set_ingress(offer.media[0].mid, IngressPreference { codec: Some(Codec::Vp9), ..Default::default() });
+    negotiator.set_ingress(
+        offer.media[0].mid,
+        IngressPreference { codec: CodecChoice::Named(Codec::Vp9), ..Default::default() },
+    );
     let Description { sdp, outcome } = negotiator.create_answer().unwrap();
     let format = PayloadFormat { codec: Codec::Vp9, payload_type: 98, rtx_payload_type: Some(99) };
     assert_eq!(outcome.ingress[0].formats, [format]);
@@ -176,6 +177,40 @@ fn answers_a_simulcast_video_with_its_rids_and_one_codec() {
     assert!(sdp.contains("a=simulcast:recv q;h;f\r\n"), "{sdp}");
     assert!(sdp.contains("a=recvonly") && !sdp.contains("VP8"), "{sdp}");
     assert!(!outcome.ingress[0].nack, "NACK was offered for VP8 only");
+}
+
+/// As pion does: it sends what the answer names, and offers all that it knows.
+#[test]
+fn answers_with_every_codec_if_the_client_will_say_by_its_packets() {
+    let mut negotiator = negotiator();
+    let video = line("video", 0, "sendonly", "a=msid:- cam\r\na=rtcp-fb:98 nack\r\n");
+    for round in 0..2 {
+        let offer = negotiator.handle_offer(&offer(std::slice::from_ref(&video))).unwrap();
+        if round == 0 {
+            let preference = IngressPreference { codec: CodecChoice::Any, ..Default::default() };
+            negotiator.set_ingress(offer.media[0].mid, preference);
+        }
+        let Description { sdp, outcome } = negotiator.create_answer().unwrap();
+        let format = |codec, payload_type| PayloadFormat {
+            codec,
+            payload_type,
+            rtx_payload_type: Some(payload_type + 1),
+        };
+        assert_eq!(outcome.ingress[0].formats, [format(Codec::Vp8, 96), format(Codec::Vp9, 98)]);
+        assert!(outcome.ingress[0].nack);
+        assert!(sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 96 97 98 99\r\n"), "{sdp}");
+        for line in ["rtpmap:98 VP9/90000", "fmtp:99 apt=98", "rtcp-fb:98 nack", "rtcp-fb:98 ccm fir"] {
+            assert!(sdp.contains(&format!("a={line}\r\n")), "{line} in {sdp}");
+        }
+    }
+}
+
+#[test]
+fn asks_for_nothing_again_that_not_every_codec_may_give() {
+    let mut negotiator = negotiator();
+    let media = negotiator.handle_offer(&offer(&[line("video", 0, "sendonly", "")])).unwrap().media;
+    negotiator.set_ingress(media[0].mid, IngressPreference { codec: CodecChoice::Any, ..Default::default() });
+    assert!(!negotiator.create_answer().unwrap().outcome.ingress[0].nack, "NACK was offered for VP8 only");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use livekit_protocol as proto;
 use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message as Response;
-use weir_negotiation::{IngressPreference, OfferedMedia};
+use weir_negotiation::{CodecChoice, IngressPreference, OfferedMedia};
 use weir_units::command::Command;
 use weir_units::ids::PublicationId;
 use weir_units::media::{Codec, IngressMedia, MediaKind, Mid};
@@ -73,7 +73,7 @@ impl PendingTrack {
         let request = &self.request;
         let has = |feature: proto::AudioTrackFeature| request.audio_features.contains(&(feature as i32));
         IngressPreference {
-            codec: named_codec(request),
+            codec: named_codec(request).map_or(CodecChoice::First, CodecChoice::Named),
             dtx: !request.disable_dtx && !has(proto::AudioTrackFeature::TfNoDtx),
             stereo: is_stereo(request),
             red: has_red(request),
