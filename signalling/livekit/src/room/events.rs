@@ -27,12 +27,13 @@ impl Room {
                     self.handle_data(now, id, &label, &payload);
                 }
             }
-            Event::PublicationStarted { publication, .. } => {
-                if let Some(sid) = self.by_publication.get(&publication)
-                    && let Some(track) = self.tracks.get_mut(sid)
+            Event::PublicationStarted { publication, codec } => {
+                if let Some(sid) = self.by_publication.get(&publication).cloned()
+                    && let Some(track) = self.tracks.get_mut(&sid)
                 {
                     track.flows_since = Some(now.at);
                     tracing::debug!(track = %sid, "first packet");
+                    self.decide(now, &sid, vec![codec]);
                 }
             }
             Event::SubscriptionStarted { subscription } => self.note_first_packet(now, subscription),

@@ -10,6 +10,7 @@ use weir_units::event::{LineQuality, Shortage};
 use weir_units::ids::{PeerId, PublicationId};
 
 use super::participant::{Participant, ParticipantId};
+use super::publish::Track;
 use super::{Now, Output, Room, encode};
 use crate::supervision::ParticipantEvent;
 
@@ -20,8 +21,13 @@ const LEVEL_STEPS: f32 = 8.0;
 
 impl Room {
     pub(super) fn participant_info(&self, participant: &Participant) -> proto::ParticipantInfo {
-        let tracks = participant.tracks.iter().filter_map(|sid| self.tracks.get(sid));
-        participant.info(tracks.map(|track| track.info.clone()).collect())
+        participant.info(self.known_tracks(participant).map(|(_, track)| track.info.clone()).collect())
+    }
+
+    /// The participant's tracks, but for those of which nobody hears yet.
+    pub(super) fn known_tracks(&self, participant: &Participant) -> impl Iterator<Item = (&String, &Track)> {
+        let tracks = participant.tracks.iter().filter_map(|sid| self.tracks.get_key_value(sid));
+        tracks.filter(|(_, track)| track.is_decided())
     }
 
     /// One update for all that changed: at once, and before anything that builds on it.
@@ -73,7 +79,7 @@ impl Room {
     fn counts(&self) -> (u32, u32) {
         let visible = self.participants.values().filter(|participant| !participant.is_hidden());
         visible.fold((0, 0), |(count, publishers), participant| {
-            (count + 1, publishers + u32::from(!participant.tracks.is_empty()))
+            (count + 1, publishers + u32::from(self.known_tracks(participant).next().is_some()))
         })
     }
 

@@ -37,6 +37,9 @@ pub(crate) struct Track {
     pub cid: String,
     pub info: proto::TrackInfo,
     pub publication: PublicationId,
+    /// What was agreed, until it is known which of its codecs the publisher sends. So long nobody hears of the track.
+    pub undecided: Option<IngressMedia>,
+    /// None while undecided.
     pub codecs: Vec<Codec>,
     /// Simulcast encodings or spatial layers, in ascending quality.
     pub layers: usize,
@@ -48,9 +51,14 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    /// When the publisher is next to be told which layers anybody wants. Never of sound, and not while muted.
+    pub fn is_decided(&self) -> bool {
+        self.undecided.is_none()
+    }
+
+    /// When the publisher is next to be told which layers anybody wants. Never of sound, not while muted, and not while it
+    /// is undecided: told that nobody wants any, the publisher would never send what decides it.
     pub fn layers_due(&self) -> Option<Instant> {
-        let is_told = self.info.r#type() == proto::TrackType::Video && !self.info.muted;
+        let is_told = self.info.r#type() == proto::TrackType::Video && !self.info.muted && self.is_decided();
         self.dynacast.due().filter(|_| is_told)
     }
 }
@@ -73,7 +81,7 @@ impl PendingTrack {
         let request = &self.request;
         let has = |feature: proto::AudioTrackFeature| request.audio_features.contains(&(feature as i32));
         IngressPreference {
-            codec: named_codec(request).map_or(CodecChoice::First, CodecChoice::Named),
+            codec: codec_choice(request),
             dtx: !request.disable_dtx && !has(proto::AudioTrackFeature::TfNoDtx),
             stereo: is_stereo(request),
             red: has_red(request),
@@ -167,7 +175,11 @@ impl Room {
         let mime_type = match request.r#type() {
             proto::TrackType::Audio if has_red(request) => "audio/red".to_owned(),
             proto::TrackType::Audio => "audio/opus".to_owned(),
-            _ => mime_of(named_codec(request).unwrap_or(Codec::Vp8)),
+            _ => match codec_choice(request) {
+                CodecChoice::Named(codec) => mime_of(codec),
+                CodecChoice::First => mime_of(Codec::Vp8),
+                CodecChoice::Any => String::new(), // its first packet tells
+            },
         };
         let layers = match primary {
             Some(codec) if !codec.layers.is_empty() => codec.layers.clone(),
@@ -290,7 +302,7 @@ impl Room {
         }
     }
 
-    /// Media are agreed for an announced track: others can have it.
+    /// Media are agreed for an announced track: others can have it, once its codec is known.
     pub(super) fn publish(
         &mut self,
         now: Now,
@@ -300,21 +312,57 @@ impl Room {
     ) {
         let PendingTrack { request, mut info, .. } = pending;
         media.is_screen = info.source() == proto::TrackSource::ScreenShare;
-        let publication = PublicationId(self.ids.next());
-        let codecs: Vec<Codec> = media.formats.iter().map(|format| format.codec).collect();
-        info.mime_type = codecs.first().map(|codec| mime_of(*codec)).unwrap_or_default();
         info.mid = media.mid.to_string();
+        let publication = PublicationId(self.ids.next());
+        let (sid, muted) = (info.sid.clone(), info.muted);
+        let participant = &mut self.participants[&id];
+        participant.publisher.assigned.insert(media.mid, sid.clone());
+        participant.tracks.push(sid.clone());
+        let peer = participant.publisher.id;
+        self.by_publication.insert(publication, sid.clone());
+        self.tracks.insert(
+            sid.clone(),
+            Track {
+                owner: id,
+                cid: request.cid,
+                info,
+                publication,
+                undecided: Some(media.clone()),
+                codecs: Vec::new(),
+                layers: 0,
+                dynacast: Dynacast::new(now.at),
+                subscribed_told: false,
+                flows_since: None,
+            },
+        );
+        let codecs: Vec<Codec> = media.formats.iter().map(|format| format.codec).collect();
+        let is_open = media.kind == MediaKind::Video && codecs.len() > 1;
+        self.command(Command::Publish { publication, peer, media });
+        if muted {
+            self.command(Command::SetMuted { publication, muted });
+        }
+        if !is_open {
+            self.decide(now, &sid, codecs);
+        }
+    }
+
+    /// It is known which codecs a track has: others hear of it. Nothing changes if that was known.
+    pub(super) fn decide(&mut self, now: Now, sid: &str, codecs: Vec<Codec>) {
+        let Some(track) = self.tracks.get_mut(sid) else { return };
+        let Some(media) = track.undecided.take() else { return };
+        let info = &mut track.info;
+        info.mime_type = codecs.first().map(|codec| mime_of(*codec)).unwrap_or_default();
         let scalable = matches!(codecs[..], [Codec::Vp9 | Codec::Av1]);
-        let layers = if media.encodings.len() > 1 || !scalable {
+        track.layers = if media.encodings.len() > 1 || !scalable {
             media.encodings.len()
         } else {
             info.layers.len().max(1)
         };
-        describe_layers(&mut info, &media, layers);
+        describe_layers(info, &media, track.layers);
         info.codecs = vec![proto::SimulcastCodecInfo {
             mime_type: info.mime_type.clone(),
             mid: info.mid.clone(),
-            cid: request.cid.clone(),
+            cid: track.cid.clone(),
             layers: info.layers.clone(),
             video_layer_mode: match info.r#type() {
                 proto::TrackType::Video if scalable && media.encodings.len() == 1 => {
@@ -325,40 +373,18 @@ impl Room {
             },
             sdp_cid: String::new(),
         }];
-        let participant = &mut self.participants[&id];
-        participant.publisher.assigned.insert(media.mid, info.sid.clone());
-        participant.tracks.push(info.sid.clone());
-        participant.changed = true;
-        let peer = participant.publisher.id;
+        track.codecs = codecs;
+        track.dynacast = Dynacast::new(now.at);
+        let owner = track.owner;
         tracing::debug!(
-            participant = %participant.sid, track = %info.sid, mime = %info.mime_type, source = info.source().as_str_name(),
-            encodings = media.encodings.len(), "published"
+            participant = %self.participants[&owner].sid, track = %sid, mime = %info.mime_type,
+            source = info.source().as_str_name(), encodings = media.encodings.len(), "published"
         );
-        let muted = info.muted;
-        let sid = info.sid.clone();
-        self.by_publication.insert(publication, sid.clone());
-        self.tracks.insert(
-            sid.clone(),
-            Track {
-                owner: id,
-                cid: request.cid,
-                info,
-                publication,
-                codecs,
-                layers,
-                dynacast: Dynacast::new(now.at),
-                subscribed_told: false,
-                flows_since: None,
-            },
-        );
-        self.command(Command::Publish { publication, peer, media });
-        if muted {
-            self.command(Command::SetMuted { publication, muted });
-        }
+        self.mark_changed(owner);
         // Nobody hears of the track in SDP before it has heard of it by name.
         self.flush_presence();
         for other in self.participants.keys().copied().collect::<Vec<_>>() {
-            self.settle_subscription(now, other, &sid);
+            self.settle_subscription(now, other, sid);
         }
     }
 
@@ -535,11 +561,16 @@ fn touch(info: &mut proto::TrackInfo, now: Now) {
     info.version = Some(proto::TimedVersion { unix_micro: now.unix_ms * 1000, ticks });
 }
 
-/// The video codec that a client names: browsers' SDK as "h264", others as "video/H264".
-fn named_codec(request: &proto::AddTrackRequest) -> Option<Codec> {
-    let name = request.simulcast_codecs.first()?.codec.as_str();
-    let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
-    Codec::by_name(name).filter(|codec| codec.kind() == MediaKind::Video)
+/// The video codec that a client names: browsers' SDK as "h264", others as "video/H264". Who names none, as pion's do, sends
+/// one of those that we agree to; of one that we do not forward the client has another.
+fn codec_choice(request: &proto::AddTrackRequest) -> CodecChoice {
+    let name = request.simulcast_codecs.first().map_or("", |codec| codec.codec.as_str());
+    let last = name.rsplit_once('/').map_or(name, |(_, name)| name);
+    match Codec::by_name(last).filter(|codec| codec.kind() == MediaKind::Video) {
+        Some(codec) => CodecChoice::Named(codec),
+        None if name.is_empty() => CodecChoice::Any,
+        None => CodecChoice::First,
+    }
 }
 
 fn mime_of(codec: Codec) -> String {

@@ -42,7 +42,8 @@ impl Room {
         let explicit = participant.preferences.get(sid).and_then(|preference| preference.subscribed);
         // A client loses for good a track whose participant it does not know.
         let hidden = self.participants.get(&track.owner).is_none_or(Participant::is_hidden);
-        track.owner != participant.id
+        track.is_decided()
+            && track.owner != participant.id
             && !hidden
             && participant.claims.video.may_subscribe()
             && explicit.unwrap_or(participant.auto_subscribe)
@@ -150,7 +151,7 @@ impl Room {
         let before = std::mem::replace(&mut self.participants[&id].permission, permission);
         let mut news = Vec::new();
         let (owner, after) = (&self.participants[&id], &self.participants[&id].permission);
-        for sid in &owner.tracks {
+        for (sid, _) in self.known_tracks(owner) {
             for other in self.participants.values().filter(|other| other.id != id) {
                 let allowed = permits(after, other, sid);
                 if allowed != permits(&before, other, sid) {

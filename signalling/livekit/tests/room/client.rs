@@ -312,6 +312,14 @@ impl Client {
         self.next_offer()
     }
 
+    /// An offer in which the track's m-line carries another.
+    pub fn offer_instead(&mut self, cid: &str, track: &proto::AddTrackRequest) -> proto::SessionDescription {
+        let line = self.lines.iter_mut().find(|line| line.track.as_deref() == Some(cid));
+        let line = line.expect("the track has an m-line");
+        *line = Line::sending(track, line.mid);
+        self.next_offer()
+    }
+
     /// An offer in which the track's m-line is inactive.
     pub fn offer_without(&mut self, cid: &str) -> proto::SessionDescription {
         let line = self.lines.iter_mut().find(|line| line.track.as_deref() == Some(cid));

@@ -21,7 +21,7 @@ use weir_negotiation::{Candidate, Protocol};
 use weir_units::command::Command;
 use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
-use weir_units::media::{IngressMedia, MediaKind, Wish};
+use weir_units::media::{Codec, IngressMedia, MediaKind, Wish};
 
 use crate::client::Client;
 use crate::sdp::Line;
@@ -61,6 +61,8 @@ pub struct Forwarded {
     pub publication: PublicationId,
     pub peer: PeerId,
     pub wish: Wish,
+    /// Those that the subscriber takes.
+    pub codecs: Vec<Codec>,
 }
 
 /// How somebody joins.
@@ -378,9 +380,10 @@ impl World {
                 plane.publications.remove(&publication);
                 plane.subscriptions.retain(|_, entry| entry.publication != publication);
             }
-            Command::Subscribe { subscription, publication, peer, wish, .. } => {
+            Command::Subscribe { subscription, publication, peer, wish, media } => {
                 assert!(plane.publications.contains_key(&publication), "subscribed to what is not published");
-                plane.subscriptions.insert(subscription, Forwarded { publication, peer, wish });
+                let codecs = media.formats.iter().map(|format| format.codec).collect();
+                plane.subscriptions.insert(subscription, Forwarded { publication, peer, wish, codecs });
             }
             Command::SetWish { subscription, wish } => {
                 plane.subscriptions.get_mut(&subscription).expect("a wish about a subscription").wish = wish;

@@ -8,6 +8,7 @@ mod harness;
 mod sdp;
 mod tracks;
 
+mod codecs;
 mod data;
 mod dynacast;
 mod hostile;
