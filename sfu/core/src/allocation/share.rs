@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Ladder, Reason};
 
 /// A step up must leave so much of the budget free: the estimate ripples, and looks for more until a queue grows.
-const SPARE: f64 = 0.08;
+const SPARE: f64 = 0.06;
 /// For a time nobody rises to a total that did not last, but for what fits so many times and leaves so much free.
 const PLENTY: f64 = 2.0;
 const PLENTY_SPARE: f64 = 0.15;
