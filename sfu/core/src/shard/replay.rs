@@ -7,7 +7,6 @@ use super::{Model, Shard};
 use crate::downlink::Waiting;
 use crate::publication::Publication;
 use crate::ring::PacketMeta;
-use crate::subscription::Subscription;
 
 /// The most packets that one peer is replayed in a [`WINDOW`]. A Linux socket with the buffer it is born with holds some
 /// 90 packets, and clients are busy with other things while they join: a burst of more is lost at the very end of its
@@ -41,25 +40,25 @@ impl Shard {
         let peer = &mut peers[owner as usize];
         let line = peer.downlink.as_mut().and_then(|line| Some((line.available(now)?, line)));
         if let Some((rate, line)) = line {
-            let Some(Replay { encoding, first, packets }) =
-                replayable(now, publication, subscription, MAX_PACED)
-            else {
-                return;
-            };
-            if line.holds(index, encoding, first) {
-                return; // it is on its way: to begin anew would put it behind all others again
-            }
-            let state = &publication.encodings[usize::from(encoding)];
-            let ring = &state.ring;
-            let numbers = first..first + packets as u64;
-            let kept = numbers.clone().filter_map(|sequence| ring.get(sequence));
-            let bytes: usize = kept.map(|packet| packet.payload.len()).sum();
-            let awaits_better = line.is_guess(now) && !state.key_frames.is_ignored(now);
-            let within = if awaits_better { GUESSED } else { PACED };
+            let Some(wanted) = subscription.wants_key_frame() else { return };
+            let is_ignored = publication.encodings[usize::from(wanted)].key_frames.is_ignored(now);
+            let within = if line.is_guess(now) && !is_ignored { GUESSED } else { PACED };
+            // A lesser picture is better than none, if no key frame of the right one seems to come.
+            let least = if is_ignored && subscription.encoding().is_none() { 0 } else { wanted };
+            let replays = (least..=wanted)
+                .rev()
+                .filter_map(|encoding| replayable(now, publication, encoding, MAX_PACED));
+            let mut replays = replays.take_while(|replay| !line.holds(index, replay.encoding, replay.first));
             // Without its tail it would be no picture that others can follow.
-            if rate.time_for(bytes as u64 + line.backlog()) > within || !line.has_room_for(packets) {
-                return;
-            }
+            let passes = |replay: &Replay| {
+                let bytes = replay.bytes(publication) as u64;
+                rate.time_for(bytes + line.backlog()) <= within && line.has_room_for(replay.packets)
+            };
+            let Some(replay) = replays.find(passes) else { return };
+            let Replay { encoding, first, packets } = replay;
+            let ring = &publication.encodings[usize::from(encoding)].ring;
+            let numbers = first..first + packets as u64;
+            let bytes = replay.bytes(publication);
             line.forget_all_but_begun(index, subscription);
             subscription.offer_anew(encoding);
             tracing::debug!(subscription = %subscription.id, encoding, packets, bytes, "replays");
@@ -78,8 +77,9 @@ impl Shard {
             self.arm_line(now, owner);
             return;
         }
-        if let Some(Replay { encoding, first, packets }) =
-            replayable(now, publication, subscription, MAX_REPLAY)
+        if let Some(Replay { encoding, first, packets }) = subscription
+            .wants_key_frame()
+            .and_then(|encoding| replayable(now, publication, encoding, MAX_REPLAY))
             && out.egress.has_room_for(packets)
             && peer.replays.take(now, packets)
             && let Some(mut way) = peer.way()
@@ -96,17 +96,20 @@ impl Shard {
 }
 
 /// The stretch of the encoding that the subscription waits for which can be replayed.
-fn replayable(
-    now: Instant,
-    publication: &Publication,
-    subscription: &Subscription,
-    most: usize,
-) -> Option<Replay> {
-    let encoding = subscription.wants_key_frame()?;
+fn replayable(now: Instant, publication: &Publication, encoding: u8, most: usize) -> Option<Replay> {
     let state = publication.encodings.get(usize::from(encoding))?;
     let (first, latest) = (state.ring.last_key_frame()?, state.ring.latest()?);
     let packets = usize::try_from(latest - first).ok()?.checked_add(1)?;
     (packets <= most && state.activity.is_active(now)).then_some(Replay { encoding, first, packets })
+}
+
+impl Replay {
+    /// What of it the ring holds, in bytes.
+    fn bytes(&self, publication: &Publication) -> usize {
+        let ring = &publication.encodings[usize::from(self.encoding)].ring;
+        let numbers = self.first..self.first + self.packets as u64;
+        numbers.filter_map(|sequence| ring.get(sequence)).map(|packet| packet.payload.len()).sum()
+    }
 }
 
 /// What a peer may still be replayed.

@@ -488,6 +488,35 @@ fn a_picture_that_was_muted_comes_back_as_small_as_it_was() {
     assert_eq!(granted(&stage).0, Some(0));
 }
 
+/// Its last key frame of the right encoding is too long ago to be replayed on a line that just became poor.
+#[test]
+fn a_lesser_picture_stands_in_for_one_whose_publisher_ignores_requests() {
+    let mut stage = Stage::new(19);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape { temporal_layers: 1, ..Shape::vp8_simulcast() });
+    let play = |stage: &mut Stage, time: Duration| {
+        for _ in 0..time.as_millis() / 10 {
+            stage.run(ms(10));
+            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+        }
+    };
+    let subscription = stage.subscribe(subscriber, video);
+    stage.run(secs(6));
+    assert_eq!(last_encoding(&mut stage, subscription), 2);
+    play(&mut stage, secs(5));
+    stage.source(video).streams[0].wants_key = true;
+    stage.run(ms(50));
+    play(&mut stage, secs(1));
+    let fell = stage.now - stage.began;
+    stage.line.down = neck(800);
+    play(&mut stage, secs(4));
+    let longest = standstill(&mut stage, subscription, fell);
+    assert!(longest < ms(1_200), "{longest:?}");
+    assert_eq!(last_encoding(&mut stage, subscription), 0);
+}
+
 /// What is wished fits into what every line is taken for at first.
 #[test]
 fn who_wishes_little_has_it_at_once() {
