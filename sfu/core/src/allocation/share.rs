@@ -7,6 +7,9 @@ use super::{Ladder, Reason};
 
 /// A step up must leave so much of the budget free: the estimate ripples, and looks for more until a queue grows.
 const SPARE: f64 = 0.06;
+/// The same for a step that takes less than [`SMALL`] of it: it gains too little to be taken back soon.
+const SPARE_OF_SMALL: f64 = 0.12;
+const SMALL: f64 = 0.05;
 /// For a time nobody rises to a total that did not last, but for what fits so many times and leaves so much free.
 const PLENTY: f64 = 2.0;
 const PLENTY_SPARE: f64 = 0.15;
@@ -105,7 +108,8 @@ pub(crate) struct Budget {
 impl Budget {
     /// Whether a step up that costs `more` fits into what is left.
     fn fits(&self, more: f64, left: f64) -> bool {
-        self.spares(SPARE, self.met, more, left)
+        let share = if more < self.whole as f64 * SMALL { SPARE_OF_SMALL } else { SPARE };
+        self.spares(share, self.met, more, left)
     }
 
     /// Whether it may be tried.
