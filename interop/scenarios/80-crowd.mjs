@@ -58,7 +58,7 @@ export default [
       note(`${after.length} tracks, ${packets} packets, ${lost} lost for good, ${explained} at full sockets, ${grown.weir_retransmitted_total} sent again, ${slowest} frames on the slowest track`);
       const gaps = after.map((track, at) => [track, track.lost - before.get(`${at} ${track.sid}`).lost]).filter(([, gap]) => gap > 0);
       for (const [track, gap] of gaps.slice(0, 5)) note(`${gap} lost of ${track.from}'s ${track.kind}, duplicates ${track.duplicates}`);
-      note(`focus: ${grown.weir_rtp_out_total} out, ${grown.weir_recovered_total} recovered and ${grown.weir_lost_total} lost from publishers, ${grown.weir_dropped_total} dropped`);
+      note(`focus: ${grown.weir_rtp_out_total} out, ${grown.weir_recovered_total} recovered and ${grown.weir_lost_total} lost from publishers, ${grown.weir_dropped_total} dropped (from the start: ${await focus.parts('weir_dropped_total') || 'none'})`);
       expect(after.length === 2 * PEOPLE * (PEOPLE - 1), `${after.length} tracks`);
       expect(grown.weir_lost_total === 0 && grown.weir_dropped_total === 0, 'the focus lost something');
       expect(lost <= explained + packets * NOISE && lost < packets / 1000, 'loss that nothing explains');
