@@ -58,10 +58,10 @@ export class Focus {
     return sum;
   }
 
-  // The parts of a metric that are not zero, by label.
+  // The parts of a metric that are not zero, by reason.
   async parts(name) {
     const text = await (await fetch(`http://127.0.0.1:${this.admin}/metrics`)).text();
-    const parts = [...text.matchAll(new RegExp(`^${name}\\{.*?="(\\w+)"\\} ([0-9.e+]+)$`, 'gm'))];
+    const parts = [...text.matchAll(new RegExp(`^${name}\\{.*?reason="(\\w+)".*?\\} ([0-9.e+]+)$`, 'gm'))];
     return parts.filter(([, , count]) => Number(count) > 0).map(([, label, count]) => `${label} ${count}`).join(', ');
   }
 
