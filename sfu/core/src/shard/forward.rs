@@ -179,7 +179,6 @@ impl Shard {
         let is_silent =
             !moves && !publication.encodings.iter().any(|encoding| encoding.activity.is_active(now));
         let looked_at = if is_silent { 0 } else { publication.subscribers.len() };
-        // Not every publisher answers requests for key frames.
         for at in 0..looked_at {
             let number = self.model.publications[index as usize].subscribers[at];
             let subscription = &mut self.model.subscriptions[number as usize];
@@ -187,6 +186,7 @@ impl Shard {
             let is_due = subscription.started && subscription.granted.layer.is_some() && peer.is_connected();
             let stalls = subscription.standstill.look(subscription.sent.packets, is_due, moves);
             self.out.stats.stalls += u64::from(stalls);
+            // Not every publisher answers requests for key frames.
             if peer.is_connected() && subscription.encoding().is_none() && peer.downlink.is_some() {
                 self.replay(now, number);
             }

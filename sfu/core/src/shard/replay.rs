@@ -95,7 +95,7 @@ impl Shard {
     }
 }
 
-/// The stretch of the encoding that the subscription waits for which can be replayed.
+/// The stretch of an encoding that can be replayed.
 fn replayable(now: Instant, publication: &Publication, encoding: u8, most: usize) -> Option<Replay> {
     let state = publication.encodings.get(usize::from(encoding))?;
     let (first, latest) = (state.ring.last_key_frame()?, state.ring.latest()?);
