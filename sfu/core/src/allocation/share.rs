@@ -124,9 +124,8 @@ impl Budget {
     }
 }
 
-/// Shares `budget` among `claims`, which are sorted by importance here, and by subscription where that is equal. Answers what
-/// all that is wished costs.
-pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
+/// Shares `budget` among `claims`, which are sorted by importance here, and by subscription where that is equal.
+pub(crate) fn share(budget: Budget, claims: &mut [Claim]) {
     claims.sort_unstable_by_key(|claim| (Reverse(claim.importance), claim.subscription));
     let mut left = budget.whole as f64;
     for claim in &mut *claims {
@@ -145,9 +144,7 @@ pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
         equals.sort_unstable_by_key(|claim| (claim.changed, claim.subscription));
         climb(equals, &mut left, |_, more, left| budget.fits(more, left) && budget.may_try(more, left));
     }
-    let mut wished = 0;
     for claim in &mut *claims {
-        wished += claim.ladder.rungs()[claim.top].bps;
         claim.reason = match claim.granted {
             None => Reason::Paused,
             Some(granted) if granted >= claim.top => Reason::Wish,
@@ -155,7 +152,6 @@ pub(crate) fn share(budget: Budget, claims: &mut [Claim]) -> u64 {
             Some(_) => Reason::Line,
         };
     }
-    wished
 }
 
 #[cfg(test)]
@@ -191,7 +187,8 @@ mod tests {
     #[test]
     fn a_line_that_carries_all_gives_all() {
         let mut claims = [claim(1, 2), claim(2, 2), claim(3, 0)];
-        assert_eq!(share(of(10_000_000), &mut claims), 4_150_000);
+        share(of(10_000_000), &mut claims);
+        assert_eq!(claims.iter().filter_map(Claim::top_bps).sum::<u64>(), 4_150_000);
         assert!(claims.iter().all(|claim| claim.granted == Some(claim.top) && claim.reason == Reason::Wish));
     }
 
