@@ -26,11 +26,15 @@ impl BitRate {
 
     /// What carries `bytes` in `time`; nothing is carried in no time.
     pub fn of(bytes: u64, time: Duration) -> Self {
-        let micros = time.as_micros();
-        if micros == 0 {
+        Self::over(bytes, i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// The same of microseconds; nothing is carried in less than no time.
+    pub fn over(bytes: u64, micros: i64) -> Self {
+        if micros <= 0 {
             return Self::ZERO;
         }
-        Self::from_bps(divide(bytes, 8_000_000, micros))
+        Self::from_bps(divide(bytes, 8_000_000, micros.unsigned_abs()))
     }
 
     /// Times `factor`; what is not a number, or is negative, makes nothing.
@@ -46,7 +50,7 @@ impl BitRate {
 
     /// How long `bytes` take; without any rate, as long as at one bit a second.
     pub fn time_for(self, bytes: u64) -> Duration {
-        Duration::from_micros(divide(bytes, 8_000_000, self.0.max(1).into()))
+        Duration::from_micros(divide(bytes, 8_000_000, self.0.max(1)))
     }
 
     pub fn plus(self, other: Self) -> Self {
@@ -64,10 +68,10 @@ impl BitRate {
 }
 
 /// `number * times / by`, saturating. 128 bits cost several times as much, and this is done for each packet.
-fn divide(number: u64, times: u64, by: u128) -> u64 {
-    match (number.checked_mul(times), u64::try_from(by)) {
-        (Some(product), Ok(by)) => product / by,
-        _ => u64::try_from(u128::from(number) * u128::from(times) / by).unwrap_or(u64::MAX),
+fn divide(number: u64, times: u64, by: u64) -> u64 {
+    match number.checked_mul(times) {
+        Some(product) => product / by,
+        None => u64::try_from(u128::from(number) * u128::from(times) / u128::from(by)).unwrap_or(u64::MAX),
     }
 }
 
@@ -103,6 +107,8 @@ mod tests {
         assert_eq!(rate.scaled(f64::INFINITY), BitRate::MAX);
         assert_eq!(BitRate::of(u64::MAX, Duration::ZERO), BitRate::ZERO);
         assert_eq!(BitRate::of(u64::MAX, Duration::from_micros(1)), BitRate::MAX);
+        assert_eq!(BitRate::of(u64::MAX, Duration::MAX), BitRate::from_kbps(16_000));
+        assert_eq!(BitRate::over(1, -1), BitRate::ZERO);
         assert_eq!(BitRate::MAX.plus(BitRate::MAX), BitRate::MAX);
         assert_eq!(BitRate::MAX.bytes_in(Duration::MAX), u64::MAX);
         assert!(BitRate::ZERO.time_for(u64::MAX) > Duration::from_secs(1 << 40));

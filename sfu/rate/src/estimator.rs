@@ -261,13 +261,18 @@ impl Estimator {
 
     /// The next probe to send; ask after feedback, after [`Self::set_wanted`] and at the timeout, until there is none.
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
+        let target = self.target();
+        if !self.probes.are_wanted(target) {
+            self.probes.forget_further();
+            return None;
+        }
         let is_calm =
             self.control.phase() != Phase::Drain && self.loss.limit().is_none() && self.halvings == 0;
         // Who sends nothing hears nothing, and would never learn that the line is free again.
         let is_idle = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
         let calm = is_calm || is_idle;
         let noise = Duration::from_micros(self.trend.noise());
-        self.probes.poll(now, self.target(), calm, noise)
+        self.probes.poll(now, target, calm, noise)
     }
 
     /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do.
@@ -400,10 +405,8 @@ impl Estimator {
     fn conclude(&mut self, now: Instant, newest: i64) {
         self.heard = true;
         self.feedbacks = self.feedbacks.saturating_add(1);
-        let sent_at = self.epoch + Duration::from_micros(newest.max(0).unsigned_abs());
-        let round_trip = now.saturating_duration_since(sent_at);
-        self.round_trip.add(round_trip);
         let elapsed = self.micros(now);
+        self.round_trip.add(elapsed - newest);
         self.unanswered = (elapsed > newest).then_some(now);
         let used = self.limited.sent(elapsed).ratio(self.target());
         self.is_limited = self.limited.judge(elapsed, used);

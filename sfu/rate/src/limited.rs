@@ -1,7 +1,5 @@
 //! Is what we send limited by what there is to send, rather than by the line?
 
-use std::time::Duration;
-
 use crate::BitRate;
 
 /// The span that counts, in steps; all times here in microseconds.
@@ -34,7 +32,7 @@ impl ApplicationLimited {
         self.advance(now);
         let bytes: u64 = self.bytes.iter().map(|&bytes| u64::from(bytes)).sum();
         let span = STEP * (STEPS as i64 - 1) + now - self.began;
-        BitRate::of(bytes, Duration::from_micros(span.unsigned_abs()))
+        BitRate::over(bytes, span)
     }
 
     /// Judges by the share of the target that [`Self::sent`] is.

@@ -10,8 +10,6 @@
 //! otherwise                                        no limit, or the limit rises
 //! ```
 
-use std::time::Duration;
-
 use crate::BitRate;
 
 /// An observation spans at least so long and so many packets: fewer make a single loss look like a catastrophe. In
@@ -102,7 +100,7 @@ impl LossControl {
         if span < SPAN || self.packets < LEAST_PACKETS {
             return false;
         }
-        let rate = BitRate::of(self.bytes, Duration::from_micros(span.unsigned_abs()));
+        let rate = BitRate::over(self.bytes, span);
         let bursts = self.bursts.min(self.lost);
         let observation = Observation { rate, packets: self.packets, lost: self.lost, bursts };
         let Some(lowered) = self.judge(observation, span >= LONG_SPAN) else { return false };

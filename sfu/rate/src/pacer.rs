@@ -110,8 +110,9 @@ impl Pacer {
     /// Notes what was sent, and says which probe it was part of.
     pub fn on_sent(&mut self, now: Instant, bytes: usize) -> Option<ClusterId> {
         let bytes = bytes as u64;
-        let busy = self.free_at.max(now) + self.pace.time_for(bytes).min(MAX_DEBT);
-        self.free_at = busy.min(now + MAX_DEBT);
+        let time = self.pace.time_for(bytes).min(MAX_DEBT);
+        self.free_at =
+            if self.free_at <= now { now + time } else { (self.free_at + time).min(now + MAX_DEBT) };
         self.expire(now);
         let running = self.running.as_mut()?;
         running.began.get_or_insert(now);

@@ -138,6 +138,8 @@ struct Arrival {
 #[derive(Debug)]
 pub struct Probes {
     flights: [Option<Flight>; FLIGHTS],
+    /// How many of those there are: mostly none, and then nothing is looked through.
+    under_way: usize,
     next_id: NonZeroU16,
     /// What remains of the start.
     start: &'static [f64],
@@ -157,6 +159,7 @@ impl Probes {
     pub fn new(now: Instant) -> Self {
         Self {
             flights: [None; FLIGHTS],
+            under_way: 0,
             next_id: NonZeroU16::MIN,
             start: &START_FACTORS,
             further: None,
@@ -179,6 +182,16 @@ impl Probes {
         self.is_quick = roomy;
     }
 
+    /// Whether more is wanted than the estimate.
+    pub fn are_wanted(&self, estimate: BitRate) -> bool {
+        self.wanted > estimate
+    }
+
+    /// No more is wanted for now.
+    pub fn forget_further(&mut self) {
+        self.further = None;
+    }
+
     /// The next cluster to send. `calm` is whether the line shows no congestion, `noise`
     /// how much delays scatter.
     pub fn poll(
@@ -189,7 +202,7 @@ impl Probes {
         noise: Duration,
     ) -> Option<ProbeCluster> {
         self.expire(now);
-        if !calm || self.wanted <= estimate {
+        if !calm || !self.are_wanted(estimate) {
             self.further = None;
             return None;
         }
@@ -209,12 +222,13 @@ impl Probes {
         };
         self.next_id = self.next_id.checked_add(1).unwrap_or(NonZeroU16::MIN);
         *slot = Some(Flight::new(cluster, now, confirms));
+        self.under_way += 1;
         Some(cluster)
     }
 
     /// When [`Self::poll`] may have more to say though nothing happens; `None` while nothing is wanted.
     pub fn next_timeout(&self, estimate: BitRate) -> Option<Instant> {
-        (self.wanted > estimate).then(|| self.due())
+        self.are_wanted(estimate).then(|| self.due())
     }
 
     pub fn on_sent(&mut self, cluster: ClusterId, sent: i64, bytes: u16) {
@@ -242,10 +256,14 @@ impl Probes {
 
     /// After each feedback: the best that a complete cluster showed.
     pub fn conclude(&mut self, now: Instant, estimate: BitRate) -> Option<ProbeResult> {
+        if !self.is_under_way() {
+            return None;
+        }
         let mut best: Option<ProbeResult> = None;
         for slot in &mut self.flights {
             let Some(flight) = slot.filter(Flight::is_complete) else { continue };
             *slot = None;
+            self.under_way -= 1;
             let Some(result) = flight.result() else { continue };
             if !result.saturated && result.rate >= flight.cluster.rate.scaled(PROMISING) {
                 let further = result.rate.scaled(FURTHER);
@@ -289,7 +307,7 @@ impl Probes {
     }
 
     fn is_under_way(&self) -> bool {
-        self.flights.iter().any(Option::is_some)
+        self.under_way > 0
     }
 
     fn next(&mut self, now: Instant, estimate: BitRate) -> Option<(BitRate, ProbeReason)> {
@@ -330,9 +348,13 @@ impl Probes {
     }
 
     fn expire(&mut self, now: Instant) {
+        if !self.is_under_way() {
+            return;
+        }
         for slot in &mut self.flights {
             if slot.is_some_and(|flight| now.saturating_duration_since(flight.asked) > EXPIRY) {
                 *slot = None;
+                self.under_way -= 1;
             }
         }
     }
@@ -384,11 +406,10 @@ impl Flight {
         if stretch < 1.0 / IMPLAUSIBLE {
             return None;
         }
-        let over = |bytes: u64, span: i64| BitRate::of(bytes, Duration::from_micros(span.unsigned_abs()));
-        let sent = over(self.bytes.saturating_sub(self.last_sent_bytes.into()), whole);
+        let sent = BitRate::over(self.bytes.saturating_sub(self.last_sent_bytes.into()), whole);
         let saturated = stretch > 1.0 / SATURATED && taken > JITTER;
         let rate = if saturated {
-            over(tail.total.saturating_sub(head.total), arrived).scaled(OF_SATURATED)
+            BitRate::over(tail.total.saturating_sub(head.total), arrived).scaled(OF_SATURATED)
         } else {
             sent
         };

@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-/// Assumed before anything is known.
-const FIRST: Duration = Duration::from_millis(100);
+/// Assumed before anything is known. All times here in microseconds.
+const FIRST: i64 = 100_000;
 /// Longer is no round trip but a pause of something.
-const MAX: Duration = Duration::from_secs(5);
+const MAX: i64 = 5_000_000;
 
 /// Smoothed round-trip time. It includes the wait of the newest packet for its feedback, which is short.
 #[derive(Debug, Default)]
 pub struct RoundTrip {
-    smoothed: Option<Duration>,
+    smoothed: Option<i64>,
 }
 
 impl RoundTrip {
-    pub fn add(&mut self, sample: Duration) {
-        let sample = sample.min(MAX);
+    pub fn add(&mut self, sample: i64) {
+        let sample = sample.clamp(0, MAX);
         self.smoothed = Some(self.smoothed.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
     }
 
     pub fn smoothed(&self) -> Duration {
-        self.smoothed.unwrap_or(FIRST)
+        Duration::from_micros(self.smoothed.unwrap_or(FIRST).unsigned_abs())
     }
 }
