@@ -1,8 +1,5 @@
 //! What demonstrably went through.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use crate::BitRate;
 
 /// Packets that arrived within this time are kept as one. In microseconds.
@@ -19,14 +16,17 @@ const FULL: i64 = 200_000;
 const FULL_LEAST: i64 = 50_000;
 /// What came so long ago says nothing of the line now.
 const FULL_AGE: i64 = 600_000;
+const _: () = assert!(FULL_AGE <= STEADY);
 /// So long without an arrival (in microseconds), and then so many bytes at once, was a pause of something on the way and
 /// not a slow line, from which they come one by one.
 const PAUSE: i64 = 50_000;
 const AFTER_PAUSE: u32 = 4_000;
-/// [`STEADY`] in [`STEP`]s, and some.
-const MAX_STEPS: usize = 160;
+/// [`STEADY`] in [`STEP`]s, and some; and how many there is room for at first. Powers of two, so that places in the ring
+/// are cheap to tell.
+const MAX_STEPS: usize = 256;
+const FIRST_STEPS: usize = 16;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Step {
     sent: i64,
     arrived: i64,
@@ -74,16 +74,77 @@ const GREW: f64 = 1.1;
 /// The rate of what arrived, never above the rate at which it was sent: receivers that squeeze their clocks prove
 /// nothing.
 ///
-/// Bound: [`MAX_STEPS`].
+/// Bound: [`MAX_STEPS`]. Owns no memory before the first arrival.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
-    steps: VecDeque<Step>,
-    /// Where the newest [`RECENT`] and [`STEADY`] begin, as indices: a search would touch memory that is cold by the time
-    /// of the next feedback.
+    steps: Steps,
+    /// Where the newest [`RECENT`] and [`STEADY`] begin, as numbers of steps: a search would touch memory that is cold by
+    /// the time of the next feedback.
     recent: usize,
     steady: usize,
     /// When the newest packet that waited in a queue arrived.
     queued: Option<i64>,
+}
+
+/// The newest steps, numbered from zero on. As few as are needed: a ring that is longer is cold wherever it is written.
+#[derive(Debug, Default)]
+struct Steps {
+    /// By number modulo its length, a power of two.
+    ring: Vec<Step>,
+    first: usize,
+    end: usize,
+}
+
+impl Steps {
+    fn get(&self, number: usize) -> Option<&Step> {
+        let is_kept = self.first <= number && number < self.end;
+        if is_kept { self.ring.get(self.place(number)) } else { None }
+    }
+
+    fn newest(&self) -> Option<&Step> {
+        self.get(self.end.wrapping_sub(1))
+    }
+
+    fn newest_mut(&mut self) -> Option<&mut Step> {
+        let place = self.place(self.end.wrapping_sub(1));
+        if self.first < self.end { self.ring.get_mut(place) } else { None }
+    }
+
+    /// Those before `needed` make room.
+    fn push(&mut self, step: Step, needed: usize) {
+        if self.end - self.first == self.ring.len() {
+            if self.first < needed || self.ring.len() == MAX_STEPS {
+                self.first += 1;
+            } else {
+                self.grow();
+            }
+        }
+        let place = self.place(self.end);
+        self.ring[place] = step;
+        self.end += 1;
+    }
+
+    fn grow(&mut self) {
+        let mut ring = vec![Step::default(); (self.ring.len() * 2).max(FIRST_STEPS)];
+        let mask = ring.len() - 1;
+        for number in self.first..self.end {
+            ring[number & mask] = self.ring[self.place(number)];
+        }
+        self.ring = ring;
+    }
+
+    fn place(&self, number: usize) -> usize {
+        number & self.ring.len().wrapping_sub(1)
+    }
+
+    fn clear(&mut self) {
+        self.first = self.end;
+    }
+
+    /// From the newest on.
+    fn back(&self) -> impl Iterator<Item = &Step> {
+        (self.first..self.end).rev().filter_map(|number| self.get(number))
+    }
 }
 
 impl Acknowledged {
@@ -93,29 +154,24 @@ impl Acknowledged {
         if queued {
             self.queued = self.queued.max(Some(arrived));
         }
-        if let Some(last) = self.steps.back_mut()
-            && arrived - last.arrived < STEP
-            && !last.interrupted
-        {
-            last.bytes = last.bytes.saturating_add(bytes.into());
-            last.queued &= queued;
-            return;
+        let mut before = Totals::default();
+        if let Some(last) = self.steps.newest_mut() {
+            if arrived - last.arrived < STEP && !last.interrupted {
+                last.bytes = last.bytes.saturating_add(bytes.into());
+                last.queued &= queued;
+                return;
+            }
+            before = last.before.with(last, sent, arrived);
         }
-        if self.steps.len() == MAX_STEPS {
-            self.steps.pop_front();
-            self.recent = self.recent.saturating_sub(1);
-            self.steady = self.steady.saturating_sub(1);
-        }
-        let before =
-            self.steps.back().map_or(Totals::default(), |last| last.before.with(last, sent, arrived));
-        self.steps.push_back(Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false, before });
+        let step = Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false, before };
+        self.steps.push(step, self.recent.min(self.steady));
         self.recent = self.advanced(self.recent, before, RECENT);
         self.steady = self.advanced(self.steady, before, STEADY);
     }
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
     fn advanced(&self, from: usize, newest: Totals, span: i64) -> usize {
-        let mut at = from;
+        let mut at = from.max(self.steps.first);
         while self.steps.get(at + 1).is_some_and(|step| newest.arrived - step.before.arrived >= span) {
             at += 1;
         }
@@ -124,14 +180,14 @@ impl Acknowledged {
 
     /// A feedback was lost: nothing is told of the time up to the next packet.
     pub fn interrupt(&mut self) {
-        if let Some(last) = self.steps.back_mut() {
+        if let Some(last) = self.steps.newest_mut() {
             last.interrupted = true;
         }
     }
 
     pub fn clear(&mut self) {
-        *self = Self { steps: std::mem::take(&mut self.steps), ..Self::default() };
         self.steps.clear();
+        (self.recent, self.steady, self.queued) = (self.steps.first, self.steps.first, None);
     }
 
     /// Over the newest [`RECENT`]; on a full line this is what the line carries.
@@ -146,12 +202,12 @@ impl Acknowledged {
     /// What the line carried of late while packets waited for it. What arrives otherwise says how much was sent, and
     /// nothing of how much there could be.
     pub fn full(&self) -> Option<FullLine> {
-        let newest = self.steps.back()?.arrived;
+        let newest = self.steps.newest()?.arrived;
         if newest - self.queued? > FULL_AGE {
             return None;
         }
         let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
-        for (step, next) in self.steps.iter().rev().skip(1).zip(self.steps.iter().rev()) {
+        for (step, next) in self.steps.back().skip(1).zip(self.steps.back()) {
             if arrived >= FULL || newest - step.arrived > FULL_AGE {
                 break;
             }
@@ -165,19 +221,18 @@ impl Acknowledged {
         }
         let covered = arrived.max(sent);
         (covered >= FULL_LEAST).then(|| FullLine {
-            rate: BitRate::of(bytes, Duration::from_micros(covered.unsigned_abs())),
+            rate: BitRate::over(bytes, covered),
             grew: arrived as f64 > sent as f64 * GREW,
         })
     }
 
     /// Between that step and the newest.
     fn since(&self, oldest: usize) -> Option<BitRate> {
-        let newest = self.steps.back()?.before;
+        let newest = self.steps.newest()?.before;
         let oldest = self.steps.get(oldest)?.before;
         let (sent, arrived) = (newest.sent - oldest.sent, newest.arrived - oldest.arrived);
         let covered = arrived.max(sent);
-        let span = Duration::from_micros(covered.unsigned_abs());
-        (covered >= LEAST).then(|| BitRate::of(newest.bytes - oldest.bytes, span))
+        (covered >= LEAST).then(|| BitRate::over(newest.bytes - oldest.bytes, covered))
     }
 }
 
@@ -194,29 +249,34 @@ mod tests {
         }
         assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
-        assert!(acknowledged.steps.len() <= MAX_STEPS);
+        assert!(acknowledged.steps.end - acknowledged.steps.first <= MAX_STEPS);
     }
 
     #[test]
     fn spans_begin_where_they_should() {
         let mut acknowledged = Acknowledged::default();
         let mut at = 0;
-        for packet in 0..2_000_i64 {
-            at += 1_000 + packet * 7_919 % 40_000;
+        for packet in 0..4_000_i64 {
+            // Now in steps of 20 ms on average, now one after the other, so that the ring grows to its bound.
+            at += if packet / 1_000 % 2 == 0 { 1_000 + packet * 7_919 % 40_000 } else { 5_000 };
             if packet % 97 == 0 {
                 acknowledged.interrupt();
             }
             acknowledged.add(at, at, 1_000, false);
-            let newest = acknowledged.steps.back().unwrap().before.arrived;
-            for (index, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
+            let steps = &acknowledged.steps;
+            let newest = steps.newest().unwrap().before.arrived;
+            for (number, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
                 let lies_before = |step: &Step| newest - step.before.arrived >= span;
-                let before = acknowledged.steps.iter().take_while(|step| lies_before(step)).count();
-                assert_eq!(index, before.saturating_sub(1), "packet {packet}");
+                let before = (steps.first..steps.end).map_while(|number| steps.get(number));
+                let before = before.take_while(|step| lies_before(step)).count();
+                assert_eq!(number, steps.first + before.saturating_sub(1), "packet {packet}");
             }
         }
         acknowledged.clear();
         acknowledged.add(0, 0, 1_000, false);
-        assert_eq!((acknowledged.recent, acknowledged.steady), (0, 0));
+        let first = acknowledged.steps.first;
+        assert_eq!((acknowledged.recent, acknowledged.steady), (first, first));
+        assert_eq!(acknowledged.steady(), None);
     }
 
     #[test]
