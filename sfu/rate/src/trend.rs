@@ -12,6 +12,10 @@ const GAIN: f64 = 4.0;
 /// A slope counts the more the more groups stand behind it, up to these.
 const MAX_GROUPS: u32 = 60;
 
+const NANOS_PER_MILLI: f64 = 1e6;
+/// Some years, in nanoseconds: a window's sum of such fits into 64 bits.
+const MAX_DELAY: f64 = 1e17;
+
 const FIRST_THRESHOLD: f64 = 12.5;
 const MIN_THRESHOLD: f64 = 6.0;
 const MAX_THRESHOLD: f64 = 600.0;
@@ -42,9 +46,10 @@ pub enum Usage {
 /// The trend of the one-way delay. Bound: [`WINDOW`] groups.
 #[derive(Debug)]
 pub struct Trend {
-    /// Of the newest groups, arrival in milliseconds since the first group, and smoothed delay in milliseconds.
-    arrivals: [f64; WINDOW],
-    delays: [f64; WINDOW],
+    /// Of the newest groups, arrival in microseconds since the first group, and smoothed delay in nanoseconds.
+    arrivals: [i64; WINDOW],
+    delays: [i64; WINDOW],
+    sums: Sums,
     len: usize,
     /// The next to be replaced.
     next: usize,
@@ -60,11 +65,39 @@ pub struct Trend {
     noise: f64,
 }
 
+/// What a line through points is told from. Whole numbers: what leaves the window takes away exactly what it brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    x: i64,
+    y: i64,
+    xy: i128,
+    xx: i128,
+}
+
+impl Sums {
+    fn replace(&mut self, (x_before, y_before): (i64, i64), (x, y): (i64, i64)) {
+        let wide = |a: i64, b: i64| i128::from(a) * i128::from(b);
+        self.x += x - x_before;
+        self.y += y - y_before;
+        self.xy += wide(x, y) - wide(x_before, y_before);
+        self.xx += wide(x, x) - wide(x_before, x_before);
+    }
+
+    /// The least squares' slope of y over x of `count` points; `None` where all have the same x.
+    fn slope(&self, count: usize) -> Option<f64> {
+        let count = count as i128;
+        let under = count * self.xx - i128::from(self.x) * i128::from(self.x);
+        let over = count * self.xy - i128::from(self.x) * i128::from(self.y);
+        (under > 0).then(|| over as f64 / under as f64)
+    }
+}
+
 impl Trend {
     pub fn new() -> Self {
         Self {
-            arrivals: [0.0; WINDOW],
-            delays: [0.0; WINDOW],
+            arrivals: [0; WINDOW],
+            delays: [0; WINDOW],
+            sums: Sums::default(),
             len: 0,
             next: 0,
             groups: 0,
@@ -96,7 +129,7 @@ impl Trend {
         self.accumulated += stretch;
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
-        self.push((delta.at - began) as f64 / 1_000.0);
+        self.push(delta.at - began);
         if self.len == WINDOW
             && let Some(slope) = self.slope()
         {
@@ -104,37 +137,18 @@ impl Trend {
         }
     }
 
-    fn push(&mut self, at: f64) {
-        (self.arrivals[self.next], self.delays[self.next]) = (at, self.smoothed);
-        self.next = (self.next + 1) % WINDOW;
+    fn push(&mut self, at: i64) {
+        let newest = (at, (self.smoothed * NANOS_PER_MILLI).clamp(-MAX_DELAY, MAX_DELAY) as i64);
+        // The window begins with zeros, which bring nothing.
+        self.sums.replace((self.arrivals[self.next], self.delays[self.next]), newest);
+        (self.arrivals[self.next], self.delays[self.next]) = newest;
+        self.next = if self.next + 1 == WINDOW { 0 } else { self.next + 1 };
         self.len = (self.len + 1).min(WINDOW);
     }
 
-    /// Least squares through a full window; `None` while all groups arrived at one time. In lanes, since this is done for
-    /// each group.
+    /// How much of a second the delay grows in one; `None` while all groups arrived at one time.
     fn slope(&self) -> Option<f64> {
-        const LANES: usize = 4;
-        const { assert!(WINDOW.is_multiple_of(LANES)) };
-        let sum = |lanes: [f64; LANES]| lanes.iter().sum::<f64>();
-        let (arrivals, delays) = (self.arrivals.as_chunks::<LANES>().0, self.delays.as_chunks::<LANES>().0);
-        let (mut xs, mut ys) = ([0.0; LANES], [0.0; LANES]);
-        for (arrivals, delays) in arrivals.iter().zip(delays) {
-            for lane in 0..LANES {
-                xs[lane] += arrivals[lane];
-                ys[lane] += delays[lane];
-            }
-        }
-        let (x_mean, y_mean) = (sum(xs) / WINDOW as f64, sum(ys) / WINDOW as f64);
-        let (mut over, mut under) = ([0.0; LANES], [0.0; LANES]);
-        for (arrivals, delays) in arrivals.iter().zip(delays) {
-            for lane in 0..LANES {
-                let x = arrivals[lane] - x_mean;
-                over[lane] += x * (delays[lane] - y_mean);
-                under[lane] += x * x;
-            }
-        }
-        let under = sum(under);
-        (under > 0.0).then(|| sum(over) / under)
+        self.sums.slope(WINDOW).map(|nanos_per_micro| nanos_per_micro / 1_000.0)
     }
 
     fn judge(&mut self, slope: f64, delta: GroupDelta) {
@@ -199,6 +213,24 @@ mod tests {
             feed(&mut trend, 1, &mut at, if group % 2 == 0 { 4_000 } else { -4_000 });
             assert_ne!(trend.usage(), Usage::Over, "group {group}");
         }
+    }
+
+    /// The sums are as if they had been made anew, and the slope is the line's.
+    #[test]
+    fn a_straight_line_has_its_slope() {
+        let mut trend = Trend::new();
+        for group in 0..1_000_i64 {
+            trend.smoothed = 0.25 * group as f64 + if group < 900 { (group % 7) as f64 } else { 0.0 };
+            trend.push(group * 5_000);
+        }
+        assert_eq!(trend.slope(), Some(0.05), "a quarter of a millisecond each five");
+        let mut sums = Sums::default();
+        let points = trend.arrivals.into_iter().zip(trend.delays);
+        points.for_each(|point| sums.replace((0, 0), point));
+        assert_eq!(
+            (sums.x, sums.y, sums.xy, sums.xx),
+            (trend.sums.x, trend.sums.y, trend.sums.xy, trend.sums.xx)
+        );
     }
 
     #[test]
