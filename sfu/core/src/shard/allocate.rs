@@ -15,7 +15,7 @@ use crate::subscription::Subscription;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The same while everybody has all that is wished and the line carries [`HEADROOM`] beside: what layers cost is counted
 /// anew each half second only.
-const LEISURE: Duration = Duration::from_millis(500);
+const LEISURE: Duration = Duration::from_secs(1);
 /// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
 const HURRY: f64 = 1.25;
 /// A ladder's worth of headroom that probes look for, so that a step up finds it proven.
