@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_rate::BitRate;
-use weir_stage::link::{Line, Loss};
+use weir_stage::link::{Line, Loss, Naps};
 use weir_units::media::{Layer, Wish};
 
 use crate::encoder::FRAME_INTERVAL;
@@ -144,6 +144,10 @@ fn lines() -> Vec<Call> {
         shaped("call-codel", "CoDel", |line| Line { codel: true, ..line }),
         shaped("call-jitter", "jitter of 10 ms, up to 30, in order", |line| Line {
             jitter: millis(10),
+            ..line
+        }),
+        shaped("call-busy", "between machines that are late by 5 to 40 ms", |line| Line {
+            naps: Some(Naps { every: millis(60), least: millis(5), most: millis(40) }),
             ..line
         }),
         shaped("call-loss", "3 % lost at random", |line| Line { loss: Loss::random(0.03), ..line }),
