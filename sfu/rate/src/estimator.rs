@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use weir_rtp::rtcp::{TICKS_PER_SECOND, TransportFeedback};
 
 use crate::acknowledged::Acknowledged;
-use crate::control::{Belief, Phase, RateControl, Signals, Verdict};
+use crate::control::{Belief, CROWDED, Phase, RateControl, Signals, Verdict};
 use crate::grouping::Grouping;
 use crate::history::{Fate, SentHistory};
 use crate::limited::ApplicationLimited;
@@ -417,6 +417,7 @@ impl Estimator {
             usage: self.trend.usage(),
             queue,
             newest: self.queue.newest(),
+            lifted: self.queue.lifted(),
             released: self.queue.is_released(),
             recent: self.acknowledged.recent(),
             steady: self.acknowledged.steady(),
@@ -433,6 +434,7 @@ impl Estimator {
             Verdict::Reached => self.probes.hurry(now),
             Verdict::Rebase => self.queue.rebase(),
         }
+        self.loss.set_crowded(self.queue.lifted() > CROWDED);
         if self.loss.conclude() {
             self.probes.on_fall(now, self.control.estimate(), self.target());
         }

@@ -34,8 +34,12 @@ const LOWER: f64 = 0.92;
 const HELPED: f64 = 0.25;
 /// More than this is no radio: nothing could be repaired.
 const MAX_INHERENT: f64 = 0.35;
+/// The same where a queue stands that nobody drains: it is full, and loses from everybody at any rate.
+const MAX_INHERENT_CROWDED: f64 = 0.03;
 /// The limit is this share of what was delivered.
 const BACK_OFF: f64 = 0.95;
+/// The same where such a queue stands: others must see it drain.
+const BACK_OFF_CROWDED: f64 = 0.8;
 /// How a limit rises with each observation that gives it no reason.
 const RELAX: f64 = 1.08;
 /// What was observed so long ago says nothing against a probe that came through whole. In microseconds.
@@ -69,6 +73,7 @@ pub struct LossControl {
     observed: i64,
     inherent: Option<f64>,
     present: f64,
+    is_crowded: bool,
 }
 
 impl LossControl {
@@ -81,6 +86,11 @@ impl LossControl {
         self.lost += u32::from(lost);
         self.bursts += u32::from(lost && !self.in_burst);
         self.in_burst = lost;
+    }
+
+    /// Whether a queue stands that nobody drains.
+    pub fn set_crowded(&mut self, is_crowded: bool) {
+        self.is_crowded = is_crowded;
     }
 
     /// A packet that was called lost came after all.
@@ -140,7 +150,12 @@ impl LossControl {
     /// Whether the limit was lowered; nothing while chance may have lost so much.
     fn judge(&mut self, now: Observation, is_long: bool) -> Option<bool> {
         self.present = share(now.packets, now.lost);
-        self.inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
+        let (most, back_off) = match self.is_crowded {
+            true => (MAX_INHERENT_CROWDED, BACK_OFF_CROWDED),
+            false => (1.0, BACK_OFF),
+        };
+        let inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
+        self.inherent = inherent.map(|inherent| inherent.min(most));
         let allowed = self.inherent.map_or(SUSPECT, |inherent| inherent + TOLERATED);
         // Two deviations of so many throws: what chance loses is no reason. A burst is one throw.
         let throws = f64::from(now.packets) * f64::from(now.bursts.max(1)) / f64::from(now.lost.max(1));
@@ -152,7 +167,7 @@ impl LossControl {
         if self.present > allowed + chance {
             let inherent = self.inherent.unwrap_or(0.0);
             let passed = ((1.0 - self.present) / (1.0 - inherent).max(0.1)).clamp(0.0, 1.0);
-            let limit = now.rate.scaled(passed * BACK_OFF);
+            let limit = now.rate.scaled(passed * back_off);
             self.limit = Some(self.limit.map_or(limit, |before| before.min(limit)));
             return Some(true);
         }
@@ -284,5 +299,18 @@ mod tests {
         let control = play(obedient, |rate| 1.0 - line.ratio(rate.max(line)));
         let limit = control.limit().expect("half was lost");
         assert!((500..700).contains(&(limit.bps() / 1_000)), "{limit}");
+    }
+
+    #[test]
+    fn a_queue_that_stays_full_is_no_radio() {
+        let ramp = |at: i64| BitRate::from_kbps(500).scaled(1.0 + (at as f64 / 2e6).sin() / 2.0);
+        let mut free = play(|_, at| ramp(at), |_| 0.2);
+        assert_eq!(free.limit(), None, "it loses as much at any rate");
+        free.set_crowded(true);
+        for packet in 0..200 {
+            free.add(10_000_000 + packet * 15_000, 1_000, packet % 5 == 0);
+            free.conclude();
+        }
+        assert!(free.limit().is_some_and(|limit| limit < BitRate::from_kbps(400)), "{:?}", free.limit());
     }
 }

@@ -14,6 +14,9 @@ const RELEASED: f64 = 0.8;
 /// Of the newest packets so many are remembered.
 const REMEMBERED: usize = 8;
 
+/// Past epochs whose least delays are remembered: a minute, in which clocks drift by some milliseconds.
+const PAST: usize = 6;
+
 /// The least delay of no packets.
 const NONE: i64 = i64::MAX;
 
@@ -23,6 +26,8 @@ pub struct QueueDelay {
     /// Least delays of the present and the previous epoch; [`NONE`] of one without a packet.
     base: [i64; 2],
     epoch_began: Option<i64>,
+    /// Least delays of the epochs before, newest first.
+    past: [i64; PAST],
     recent: [i64; 2],
     recent_began: i64,
     /// Sending times and delays of the newest packets, the next to be replaced at `next`.
@@ -36,6 +41,7 @@ impl Default for QueueDelay {
         Self {
             base: [NONE; 2],
             epoch_began: None,
+            past: [NONE; PAST],
             recent: [NONE; 2],
             recent_began: 0,
             tail: [(0, 0); REMEMBERED],
@@ -54,6 +60,7 @@ impl QueueDelay {
         self.seen = (self.seen + 1).min(REMEMBERED);
         let began = *self.epoch_began.get_or_insert(sent);
         if sent - began > EPOCH {
+            self.remember(self.base[1]);
             self.base = [NONE, self.base[0]];
             self.epoch_began = Some(sent);
         }
@@ -99,8 +106,21 @@ impl QueueDelay {
         delay > least(self.base).saturating_add(slack)
     }
 
+    /// By how much what is believed to be the path's delay exceeds what it was within the last minute: the path became
+    /// longer, or a queue stands that nobody drains.
+    pub fn lifted(&self) -> i64 {
+        let (base, before) = (least(self.base), self.past.into_iter().min().unwrap_or(NONE));
+        if base == NONE || before == NONE { 0 } else { (base - before).max(0) }
+    }
+
+    fn remember(&mut self, delay: i64) {
+        self.past.rotate_right(1);
+        self.past[0] = delay;
+    }
+
     /// Takes the present delay for the path's: a queue that does not drain is not ours.
     pub fn rebase(&mut self) {
+        self.remember(least(self.base));
         self.base = [least(self.recent), NONE];
         self.epoch_began = None;
     }
@@ -137,5 +157,18 @@ mod tests {
             queue.add(packet * 20_000, packet * 20_000 + 30_000);
         }
         assert_eq!(queue.recent(), 0);
+    }
+
+    #[test]
+    fn a_path_that_became_longer_is_told_for_a_minute() {
+        let mut queue = QueueDelay::default();
+        let mut play = |from: i64, to: i64, delay: i64| {
+            (from * 50..to * 50).for_each(|packet| queue.add(packet * 20_000, packet * 20_000 + delay));
+            queue.lifted()
+        };
+        assert_eq!(play(0, 30, 40_000), 0);
+        assert_eq!(play(30, 60, 240_000), 200_000, "believed, and told");
+        assert_eq!(play(60, 130, 240_000), 0, "the path is what it was a minute ago");
+        assert_eq!(play(130, 160, 40_000), 0, "it became shorter");
     }
 }
