@@ -108,6 +108,8 @@ impl Transport {
             let mut channels = Channels::new(remote.local_role == DtlsRole::Client, most);
             channels.hold(now, self.held);
             self.channels = Some(channels);
+            self.open_waiting(now);
+            self.pump(now);
         }
         self.ice.set_credentials(local, &remote.ice.ufrag);
         self.start_dtls(now);
@@ -314,10 +316,16 @@ impl Transport {
             && let Some(keys) = self.keys.take()
         {
             self.outputs.push_back(Output::Connected(Box::new(keys)));
-            if let Some(channels) = &mut self.channels {
-                for (open, stream) in std::mem::take(&mut self.to_open) {
-                    channels.open(now, open, stream);
-                }
+            self.open_waiting(now);
+        }
+    }
+
+    /// Opens what waited for a connected peer that takes data, whichever of the two it became last.
+    fn open_waiting(&mut self, now: Instant) {
+        let is_connected = self.handshake_done && self.certificate_checked;
+        if let Some(channels) = self.channels.as_mut().filter(|_| is_connected) {
+            for (open, stream) in std::mem::take(&mut self.to_open) {
+                channels.open(now, open, stream);
             }
         }
     }

@@ -453,6 +453,21 @@ fn without_an_application_line_there_are_no_channels_and_nothing_breaks() {
 }
 
 #[test]
+fn channels_wait_for_an_application_line_that_a_later_offer_brings() {
+    let mut path = Path::with_channels(None);
+    path.focus_description.max_message_size = Some(65_536);
+    path.focus.open_channel(path.now, "_reliable", true, None, None);
+    path.connect();
+    path.run(2 * SECOND);
+    assert!(path.connected && path.open.is_empty());
+    path.focus.open_channel(path.now, "_lossy", false, Some(0), None);
+    let description = path.client.description(Some(65_536));
+    path.focus.set_remote(path.now, ice("focus"), &description).unwrap();
+    path.run(10 * SECOND);
+    assert_eq!(path.open, ["_reliable", "_lossy"]);
+}
+
+#[test]
 fn garbage_and_other_peoples_packets_change_nothing() {
     let mut path = Path::connected();
     path.open_channels();
