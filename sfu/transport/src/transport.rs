@@ -108,8 +108,10 @@ impl Transport {
             let mut channels = Channels::new(remote.local_role == DtlsRole::Client, most);
             channels.hold(now, self.held);
             self.channels = Some(channels);
-            self.open_waiting(now);
-            self.pump(now);
+            if self.handshake_done {
+                self.open_waiting(now);
+                self.pump(now);
+            }
         }
         self.ice.set_credentials(local, &remote.ice.ufrag);
         self.start_dtls(now);
@@ -158,7 +160,7 @@ impl Transport {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        let dtls_due = self.dtls_timeout.is_some_and(|at| at <= now) && !self.failed;
+        let dtls_due = self.dtls_due().is_some_and(|at| at <= now);
         if dtls_due && self.dtls.handle_timeout(now).is_err() && !self.handshake_done {
             self.fail();
         }
@@ -172,8 +174,13 @@ impl Transport {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let channels = self.channels.as_ref().and_then(Channels::poll_timeout);
-        let dtls = self.dtls_timeout.filter(|_| !self.failed);
-        [dtls, channels].into_iter().flatten().min()
+        [self.dtls_due(), channels].into_iter().flatten().min()
+    }
+
+    /// A hello that went before there is a path would be lost, and be repeated late.
+    fn dtls_due(&self) -> Option<Instant> {
+        let has_path = !self.is_client() || self.ice.selected().is_some();
+        self.dtls_timeout.filter(|_| !self.failed && has_path)
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {

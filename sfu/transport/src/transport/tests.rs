@@ -273,7 +273,8 @@ fn neither_the_role_nor_the_certificate_changes_during_a_session() {
 #[test]
 fn as_the_dtls_client_it_says_hello_once_a_path_is_nominated() {
     let mut path = Path::new();
-    let remote = RemoteTransport { local_role: DtlsRole::Client, ..path.client.description(None) };
+    let description = path.client.description(Some(65_536));
+    let remote = RemoteTransport { local_role: DtlsRole::Client, ..description };
     path.focus = Transport::new(&TransportContext::generate().unwrap(), ice("focus"), path.now);
     path.focus.set_remote(path.now, ice("focus"), &remote).unwrap();
     let said_hello = |focus: &mut Transport| {
@@ -283,6 +284,11 @@ fn as_the_dtls_client_it_says_hello_once_a_path_is_nominated() {
         }
         hello
     };
+    path.focus.open_channel(path.now, "_reliable", true, None, None);
+    while let Some(at) = path.focus.poll_timeout().filter(|at| *at <= path.now + SECOND) {
+        path.now = path.now.max(at);
+        path.focus.handle_timeout(path.now);
+    }
     assert!(!said_hello(&mut path.focus), "to whom?");
     let description = path.focus_description.clone();
     path.client.set_focus(path.now, &description);
