@@ -8,9 +8,6 @@
 //!     Hold                                     once draining did not help
 //! ```
 //!
-//! Where the delay that is believed to be the path's was much shorter a moment ago, the queue may be that of many who each
-//! take it for the others': each sends less for a second now and then, and whoever sees the queue shrink joins in.
-//!
 //! Increase multiplies while the line's rate is unknown and adds near where it was last met. Drain goes below the
 //! line's rate by as much as the queue is long, since 0.85 of it would leave a full queue standing for seconds.
 
@@ -18,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::BitRate;
 use crate::acknowledged::FullLine;
+use crate::dips::Dips;
 use crate::probe::ProbeResult;
 use crate::trend::Usage;
 
@@ -59,15 +57,6 @@ const BESIDES: BitRate = BitRate::from_kbps(10);
 const DRAIN: f64 = 0.9;
 const DRAIN_LEAST: f64 = 0.4;
 const DRAIN_OVER: f64 = 500_000.0;
-/// Where the path's delay seems longer by this than it was within the last minute, a queue may stand that each of those
-/// who keep it full takes for the others'. In microseconds.
-pub const CROWDED: i64 = 60_000;
-/// There, so often, this share is sent for so long. Whoever sees the delay shrink by so much joins in: if all who fill the
-/// queue do, it drains.
-const DIP: f64 = 0.7;
-const DIP_EVERY: Duration = Duration::from_secs(8);
-const DIP_LASTS: Duration = Duration::from_millis(1_000);
-const DIP_SEEN: i64 = 8_000;
 /// The same for a short queue that is no reason to doubt the estimate.
 const RELIEF_LEAST: f64 = 0.85;
 const RELIEF_OVER: f64 = 250_000.0;
@@ -203,9 +192,8 @@ pub struct RateControl {
     doubted: Option<BitRate>,
     /// What went through of late.
     steady: BitRate,
-    lifted: i64,
-    /// On a crowded line, when the next dip begins and when the last ended.
-    dip: Option<(Instant, Instant)>,
+    dips: Dips,
+    is_dipping: bool,
     least: BitRate,
     most: BitRate,
 }
@@ -229,8 +217,8 @@ impl RateControl {
             last_queue: 0,
             doubted: None,
             steady: BitRate::ZERO,
-            lifted: 0,
-            dip: None,
+            dips: Dips::default(),
+            is_dipping: false,
             least,
             most,
         }
@@ -245,7 +233,12 @@ impl RateControl {
         self.relief.map_or(self.estimate, |relief| relief.min(self.estimate)).max(self.least)
     }
 
-    /// What the line carries once the queue is gone: the estimate, but for the dips that drain a queue.
+    /// Whether less than [`Self::target`] is to be sent for a moment, by [`crate::dips::SHARE`].
+    pub fn is_dipping(&self) -> bool {
+        self.is_dipping
+    }
+
+    /// What the line carries once the queue is gone: the estimate, but for what drains a queue.
     pub fn sustainable(&self) -> BitRate {
         match self.phase {
             Phase::Drain => self.resumed(),
@@ -265,13 +258,15 @@ impl RateControl {
         let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1));
         self.updated = now;
         self.steady = signals.steady.unwrap_or(BitRate::ZERO);
+        // Who sends less than he may has nothing to leave out, and who drains does so already.
+        let dips = self.dips.handle(now, signals.lifted);
+        self.is_dipping = dips && !signals.limited && self.phase != Phase::Drain;
         if self.phase == Phase::Drain {
             self.relief = None;
             return self.drain(now, signals);
         }
         let brake = self.brake(now, signals);
         self.relieve(signals, brake);
-        self.dip(now, signals.lifted);
         let brakes = signals.queue > brake && !signals.probed;
         if brakes && let Some(ramp) = self.ramp.take() {
             self.shared = Some(now + SHARED);
@@ -405,22 +400,6 @@ impl RateControl {
             let carried = self.capacity.unwrap_or(self.estimate).min(self.estimate);
             let share = (1.0 - signals.queue as f64 / RELIEF_OVER).clamp(RELIEF_LEAST, 1.0);
             self.relief = Some(carried.scaled(share));
-        }
-    }
-
-    /// Sends less for a moment where a queue may stand that is everybody's.
-    fn dip(&mut self, now: Instant, lifted: i64) {
-        let before = std::mem::replace(&mut self.lifted, lifted);
-        if lifted < CROWDED {
-            self.dip = None;
-            return;
-        }
-        let (next, until) = self.dip.get_or_insert((now + DIP_EVERY, now));
-        if now >= *next || before - lifted > DIP_SEEN {
-            (*next, *until) = (now + DIP_EVERY, now + DIP_LASTS);
-        }
-        if now < *until {
-            self.relief = Some(self.estimate.scaled(DIP));
         }
     }
 
@@ -643,31 +622,5 @@ mod tests {
         fill(&mut control, &mut now);
         let again = climb(&mut control, &mut now);
         assert!((1.9..2.05).contains(&again), "{again}");
-    }
-
-    /// Ten seconds on a line whose delay seems so much longer than it was: the shares of the estimate that were sent.
-    fn shares(lifted: impl Fn(u32) -> i64) -> Vec<f64> {
-        let mut now = start();
-        let mut control = RateControl::new(now, kbps(1_000), kbps(30), kbps(10_000));
-        (0..200)
-            .map(|feedback| {
-                now += FEEDBACK;
-                let signals = Signals { lifted: lifted(feedback), ..signals(control.estimate(), 0) };
-                control.handle(now, signals);
-                control.target().ratio(control.estimate())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn where_a_queue_may_be_everybodys_each_sends_less_for_a_moment() {
-        let dips = |shares: &[f64]| shares.iter().map(|share| *share < 0.75).collect::<Vec<_>>();
-        let begins = |dips: &[bool]| dips.iter().position(|dips| *dips);
-        let alone = dips(&shares(|_| 2 * CROWDED));
-        assert_eq!(begins(&alone), Some(160), "after eight seconds");
-        assert_eq!(alone.iter().filter(|dips| **dips).count(), 20, "a second");
-        let joining = dips(&shares(|feedback| 2 * CROWDED - if feedback < 60 { 0 } else { 2 * DIP_SEEN }));
-        assert_eq!(begins(&joining), Some(60), "when somebody else's dip shows");
-        assert_eq!(begins(&dips(&shares(|_| CROWDED / 2))), None, "a path of much the same length");
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use weir_rtp::rtcp::{TICKS_PER_SECOND, TransportFeedback};
 
 use crate::acknowledged::Acknowledged;
-use crate::control::{Belief, CROWDED, Phase, RateControl, Signals, Verdict};
+use crate::control::{Belief, Phase, RateControl, Signals, Verdict};
+use crate::dips;
 use crate::grouping::Grouping;
 use crate::history::{Fate, SentHistory};
 use crate::limited::ApplicationLimited;
@@ -261,13 +262,15 @@ impl Estimator {
 
     /// The next probe to send; ask after feedback, after [`Self::set_wanted`] and at the timeout, until there is none.
     pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
-        let target = self.target();
+        let target = self.undipped();
         if !self.probes.are_wanted(target) {
             self.probes.forget_further();
             return None;
         }
-        let is_calm =
-            self.control.phase() != Phase::Drain && self.loss.limit().is_none() && self.halvings == 0;
+        let is_calm = self.control.phase() != Phase::Drain
+            && !self.control.is_dipping()
+            && self.loss.limit().is_none()
+            && self.halvings == 0;
         // Who sends nothing hears nothing, and would never learn that the line is free again.
         let is_idle = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
         let calm = is_calm || is_idle;
@@ -277,7 +280,7 @@ impl Estimator {
 
     /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let probe = self.probes.next_timeout(self.target());
+        let probe = self.probes.next_timeout(self.undipped());
         [self.silence_due(), probe].into_iter().flatten().min()
     }
 
@@ -296,6 +299,11 @@ impl Estimator {
 
     /// What may be sent, padding and retransmissions included.
     pub fn target(&self) -> BitRate {
+        let target = self.undipped();
+        if self.control.is_dipping() { target.scaled(dips::SHARE).max(self.limits.least) } else { target }
+    }
+
+    fn undipped(&self) -> BitRate {
         let limit = self.loss.limit().unwrap_or(BitRate::MAX);
         self.control.target().min(limit).max(self.limits.least)
     }
@@ -434,11 +442,11 @@ impl Estimator {
             Verdict::Reached => self.probes.hurry(now),
             Verdict::Rebase => self.queue.rebase(),
         }
-        self.loss.set_crowded(self.queue.lifted() > CROWDED);
+        self.loss.set_crowded(dips::is_crowded(signals.lifted));
         if self.loss.conclude() {
-            self.probes.on_fall(now, self.control.estimate(), self.target());
+            self.probes.on_fall(now, self.control.estimate(), self.undipped());
         }
-        let probed = self.probes.conclude(now, self.target());
+        let probed = self.probes.conclude(now, self.undipped());
         if let Some(whole) = probed.filter(|result| !result.saturated) {
             self.loss.on_proven(newest, whole.rate);
         }

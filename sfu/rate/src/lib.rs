@@ -28,6 +28,7 @@
 mod acknowledged;
 mod bit_rate;
 mod control;
+mod dips;
 mod estimator;
 mod grouping;
 mod history;

@@ -9,6 +9,9 @@
 //! unknown                          10 %            less, so that it becomes known
 //! otherwise                                        no limit, or the limit rises
 //! ```
+//!
+//! A queue that others keep full loses from everybody, at any rate: there no more than 3 % is believed to be inherent, down
+//! to half of what was sent when it began.
 
 use crate::BitRate;
 
@@ -34,8 +37,10 @@ const LOWER: f64 = 0.92;
 const HELPED: f64 = 0.25;
 /// More than this is no radio: nothing could be repaired.
 const MAX_INHERENT: f64 = 0.35;
-/// The same where a queue stands that nobody drains: it is full, and loses from everybody at any rate.
+/// The same where a queue stands that nobody drains: it is full, and loses from everybody at any rate. At less than this
+/// share of what was sent when it began, it is a radio after all.
 const MAX_INHERENT_CROWDED: f64 = 0.03;
+const CROWDED_LEAST: f64 = 0.5;
 /// The limit is this share of what was delivered.
 const BACK_OFF: f64 = 0.95;
 /// The same where such a queue stands: others must see it drain.
@@ -73,7 +78,8 @@ pub struct LossControl {
     observed: i64,
     inherent: Option<f64>,
     present: f64,
-    is_crowded: bool,
+    /// Since a queue stands that nobody drains, the rate of the first observation.
+    crowded: Option<Option<BitRate>>,
 }
 
 impl LossControl {
@@ -90,7 +96,7 @@ impl LossControl {
 
     /// Whether a queue stands that nobody drains.
     pub fn set_crowded(&mut self, is_crowded: bool) {
-        self.is_crowded = is_crowded;
+        self.crowded = is_crowded.then(|| self.crowded.flatten());
     }
 
     /// A packet that was called lost came after all.
@@ -150,13 +156,14 @@ impl LossControl {
     /// Whether the limit was lowered; nothing while chance may have lost so much.
     fn judge(&mut self, now: Observation, is_long: bool) -> Option<bool> {
         self.present = share(now.packets, now.lost);
-        let (most, back_off) = match self.is_crowded {
-            true => (MAX_INHERENT_CROWDED, BACK_OFF_CROWDED),
-            false => (1.0, BACK_OFF),
+        self.inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
+        let crowded_at = self.crowded.as_mut().map(|rate| *rate.get_or_insert(now.rate));
+        let (most, back_off) = match crowded_at {
+            Some(rate) if now.rate > rate.scaled(CROWDED_LEAST) => (MAX_INHERENT_CROWDED, BACK_OFF_CROWDED),
+            _ => (1.0, BACK_OFF),
         };
-        let inherent = self.at_lower_rates(now.rate).or_else(|| self.unhelped(now.rate));
-        self.inherent = inherent.map(|inherent| inherent.min(most));
-        let allowed = self.inherent.map_or(SUSPECT, |inherent| inherent + TOLERATED);
+        let inherent = self.inherent.map(|inherent| inherent.min(most));
+        let allowed = inherent.map_or(SUSPECT, |inherent| inherent + TOLERATED);
         // Two deviations of so many throws: what chance loses is no reason. A burst is one throw.
         let throws = f64::from(now.packets) * f64::from(now.bursts.max(1)) / f64::from(now.lost.max(1));
         let likely = f64::midpoint(allowed, self.present).min(1.0);
@@ -165,7 +172,7 @@ impl LossControl {
             return None;
         }
         if self.present > allowed + chance {
-            let inherent = self.inherent.unwrap_or(0.0);
+            let inherent = inherent.unwrap_or(0.0);
             let passed = ((1.0 - self.present) / (1.0 - inherent).max(0.1)).clamp(0.0, 1.0);
             let limit = now.rate.scaled(passed * back_off);
             self.limit = Some(self.limit.map_or(limit, |before| before.min(limit)));
@@ -307,10 +314,21 @@ mod tests {
         let mut free = play(|_, at| ramp(at), |_| 0.2);
         assert_eq!(free.limit(), None, "it loses as much at any rate");
         free.set_crowded(true);
-        for packet in 0..200 {
-            free.add(10_000_000 + packet * 15_000, 1_000, packet % 5 == 0);
+        let mut at = 10_000_000;
+        let mut limits = (0..2_000).map(|packet| {
+            let rate =
+                free.limit().map_or(BitRate::from_kbps(500), |limit| limit.min(BitRate::from_kbps(500)));
+            at += rate.time_for(1_000).as_micros() as i64;
+            free.add(at, 1_000, packet % 5 == 0);
             free.conclude();
-        }
-        assert!(free.limit().is_some_and(|limit| limit < BitRate::from_kbps(400)), "{:?}", free.limit());
+            free.limit().unwrap_or(BitRate::MAX)
+        });
+        let least = limits.by_ref().min().expect("packets were sent");
+        let half = BitRate::from_kbps(250);
+        assert!(least < half, "{least}");
+        assert!(
+            least > half.scaled(0.6),
+            "where half as much does not help, it is a radio after all: {least}"
+        );
     }
 }

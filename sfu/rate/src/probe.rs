@@ -259,6 +259,7 @@ impl Probes {
         if !self.is_under_way() {
             return None;
         }
+        self.expire(now);
         let mut best: Option<ProbeResult> = None;
         for slot in &mut self.flights {
             let Some(flight) = slot.filter(Flight::is_complete) else { continue };

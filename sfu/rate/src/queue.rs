@@ -59,8 +59,14 @@ impl QueueDelay {
         self.next = (self.next + 1) % REMEMBERED;
         self.seen = (self.seen + 1).min(REMEMBERED);
         let began = *self.epoch_began.get_or_insert(sent);
-        if sent - began > EPOCH {
-            self.remember(self.base[1]);
+        if sent - began > EPOCH * PAST as i64 {
+            // Nothing was sent for so long that the clocks may have drifted apart.
+            self.past = [NONE; PAST];
+            self.base = [NONE; 2];
+            self.epoch_began = Some(sent);
+        } else if sent - began > EPOCH {
+            self.past.rotate_right(1);
+            self.past[0] = self.base[1];
             self.base = [NONE, self.base[0]];
             self.epoch_began = Some(sent);
         }
@@ -113,14 +119,9 @@ impl QueueDelay {
         if base == NONE || before == NONE { 0 } else { (base - before).max(0) }
     }
 
-    fn remember(&mut self, delay: i64) {
-        self.past.rotate_right(1);
-        self.past[0] = delay;
-    }
-
     /// Takes the present delay for the path's: a queue that does not drain is not ours.
     pub fn rebase(&mut self) {
-        self.remember(least(self.base));
+        self.past[0] = self.past[0].min(least(self.base));
         self.base = [least(self.recent), NONE];
         self.epoch_began = None;
     }

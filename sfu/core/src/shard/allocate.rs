@@ -13,8 +13,8 @@ use crate::subscription::Subscription;
 
 /// Feedback comes ten times a second and more; sharing out oftener would find the same.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The same while everybody has all that is wished and the line carries [`HEADROOM`] beside: what layers cost is counted
-/// anew each half second only.
+/// The same while everybody has all that is wished and the line carries [`HEADROOM`] of it: what layers cost may grow by as
+/// much until the line is short, and less that it carries ends the leisure at once.
 const LEISURE: Duration = Duration::from_secs(1);
 /// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
 const HURRY: f64 = 1.25;
