@@ -292,7 +292,7 @@ impl Subscription {
         self.selector.as_ref().and_then(Selector::begun)
     }
 
-    /// Ends what is sent with its picture, if it is not what is aimed for: there is no room to go on until a key frame comes.
+    /// Ends what is sent with its picture, if it is more than is aimed for: there is no room to go on until a key frame comes.
     /// Says whether it does.
     pub fn hurry(&mut self) -> bool {
         self.selector.as_mut().is_some_and(Selector::leave)

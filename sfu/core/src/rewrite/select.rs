@@ -188,11 +188,11 @@ impl Selector {
         self.target
     }
 
-    /// Ends what is being forwarded with its picture, if another encoding is aimed for. Says whether it does; then it goes on
+    /// Ends what is being forwarded with its picture, if a lesser encoding is aimed for. Says whether it does; then it goes on
     /// with a key frame, whatever is aimed for by then.
     pub fn leave(&mut self) -> bool {
         let switches = self.target.zip(self.encoding());
-        let switches = switches.is_some_and(|(target, encoding)| encoding != self.target_encoding(target));
+        let switches = switches.is_some_and(|(target, encoding)| encoding > self.target_encoding(target));
         if switches {
             self.end();
         }

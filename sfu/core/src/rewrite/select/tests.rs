@@ -143,6 +143,16 @@ mod simulcast {
     }
 
     #[test]
+    fn nobody_leaves_a_lesser_picture_before_the_better_one_comes() {
+        let mut selector = selector(layer(2, 2));
+        selector.select(&key(0, 10));
+        selector.set_target(layer(1, 2));
+        assert!(!selector.leave());
+        assert_eq!(selector.select(&delta(0, 11, 0)), FORWARD);
+        assert_eq!(selector.select(&key(1, 12)), START);
+    }
+
+    #[test]
     fn a_restarted_source_needs_a_key_frame() {
         let mut selector = selector(layer(0, 2));
         selector.select(&key(0, 10));
