@@ -81,8 +81,10 @@ const YIELD: f64 = 0.25;
 const CONTESTED: f64 = 4.0;
 /// A queue that only the newest packets met and that is more than jitter.
 const SUDDEN: i64 = 30_000;
-/// A queue longer than this is too much, also when it does not grow.
+/// A queue longer than this is too much, also when it does not grow. One that only the newest packets met is, at twice as
+/// much: a line that became slower at once fills its queue before the least delay of late tells.
 const STANDING: i64 = 40_000;
+const ABRUPT: i64 = 2;
 /// A queue that does not drain within this (and some round trips) is not ours, or none.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Beside somebody who keeps the queue full, draining is only polite: less, and shorter.
@@ -113,6 +115,8 @@ pub struct Signals {
     pub queue: i64,
     /// The queue that the newest packets met.
     pub newest: i64,
+    /// The same, if it does not shrink.
+    pub filling: i64,
     /// By how much what is taken for the path's delay is longer than it was.
     pub lifted: i64,
     /// The newest packets came all at once: somebody on the way paused.
@@ -278,6 +282,7 @@ impl RateControl {
         let congested = !signals.released
             && ((signals.usage == Usage::Over && queues)
                 || signals.queue > standing
+                || signals.filling > ABRUPT * standing
                 || (signals.queue > brake && signals.lossy));
         if !congested {
             self.stands_since = None;
@@ -572,6 +577,7 @@ mod tests {
             usage: if queue > STANDING { Usage::Over } else { Usage::Normal },
             queue,
             newest: queue,
+            filling: queue,
             lifted: 0,
             released: false,
             recent: Some(rate),

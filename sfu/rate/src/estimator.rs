@@ -425,6 +425,7 @@ impl Estimator {
             usage: self.trend.usage(),
             queue,
             newest: self.queue.newest(),
+            filling: self.queue.filling(),
             lifted: self.queue.lifted(),
             released: self.queue.is_released(),
             recent: self.acknowledged.recent(),

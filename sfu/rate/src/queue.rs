@@ -9,6 +9,8 @@ const RECENT: i64 = 60_000;
 /// So many packets, sent over so long at least, tell of now: one may just have been late. In microseconds.
 const TAIL_PACKETS: usize = 3;
 const TAIL: i64 = 15_000;
+/// Delays that shrink by less than this do not. In microseconds.
+const SLACK: i64 = 5_000;
 /// Packets that caught up so much of what they were sent apart came at once.
 const RELEASED: f64 = 0.8;
 /// Of the newest packets so many are remembered.
@@ -21,7 +23,7 @@ const PAST: usize = 6;
 const NONE: i64 = i64::MAX;
 
 /// The queueing delay from one-way delays on two clocks that agree on nothing but a second's length.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct QueueDelay {
     /// Least delays of the present and the previous epoch; [`NONE`] of one without a packet.
     base: [i64; 2],
@@ -34,6 +36,13 @@ pub struct QueueDelay {
     tail: [(i64, i64); REMEMBERED],
     next: usize,
     seen: usize,
+}
+
+/// Queueing delays of the newest packets: the least, that of the first of them, that of the last.
+struct Tail {
+    least: i64,
+    first: i64,
+    last: i64,
 }
 
 impl Default for QueueDelay {
@@ -86,16 +95,29 @@ impl QueueDelay {
 
     /// What the newest packets met, but for what only some of them did.
     pub fn newest(&self) -> i64 {
+        self.tail().map_or(0, |tail| tail.least)
+    }
+
+    /// The same, if it does not shrink from one of them to the next: then something on the way paused and goes on.
+    pub fn filling(&self) -> i64 {
+        self.tail().filter(|tail| tail.last + SLACK >= tail.first).map_or(0, |tail| tail.least)
+    }
+
+    /// The newest packets' queueing delays.
+    fn tail(&self) -> Option<Tail> {
         let base = least(self.base);
         let tail = (1..=self.seen).map(|back| self.tail[(self.next + REMEMBERED - back) % REMEMBERED]);
-        let (mut least, mut last) = (i64::MAX, i64::MIN);
+        let (mut least, mut first, mut newest) = (i64::MAX, 0, None);
         for (index, (sent, delay)) in tail.enumerate() {
-            (least, last) = (least.min(delay), last.max(sent));
-            if index + 1 >= TAIL_PACKETS && last - sent >= TAIL {
+            let (last_sent, _) = *newest.get_or_insert((sent, delay));
+            (least, first) = (least.min(delay), delay);
+            if index + 1 >= TAIL_PACKETS && last_sent - sent >= TAIL {
                 break;
             }
         }
-        if base == NONE { 0 } else { least.saturating_sub(base).max(0) }
+        let (_, last) = newest.filter(|_| base != NONE)?;
+        let over = |delay: i64| delay.saturating_sub(base).max(0);
+        Some(Tail { least: over(least), first: over(first), last: over(last) })
     }
 
     /// Whether the newest packets came all at once although they were sent apart: something on the way paused. A queue
@@ -171,5 +193,18 @@ mod tests {
         assert_eq!(play(30, 60, 240_000), 200_000, "believed, and told");
         assert_eq!(play(60, 130, 240_000), 0, "the path is what it was a minute ago");
         assert_eq!(play(130, 160, 40_000), 0, "it became shorter");
+    }
+
+    #[test]
+    fn a_queue_that_fills_is_told_from_a_pause_that_ends() {
+        let at = |packet: i64| packet * 10_000;
+        let mut line = QueueDelay::default();
+        (0..50).for_each(|packet| line.add(at(packet), at(packet)));
+        let mut paused = line.clone();
+        // Half of it passes; everything comes when the pause ends.
+        (50..70).for_each(|packet| line.add(at(packet), at(packet) + (packet - 50) * 10_000));
+        (50..60).for_each(|packet| paused.add(at(packet), at(70)));
+        assert!(line.filling() > 150_000 && line.filling() == line.newest(), "{}", line.filling());
+        assert!(paused.newest() > 100_000 && paused.filling() == 0, "{}", paused.filling());
     }
 }
