@@ -108,8 +108,8 @@ impl Remote {
         if let Some(last) = self.timestamp.filter(|last| *last != timestamp) {
             if !self.payloads.is_empty() {
                 if matches!(codec, Codec::Vp9 | Codec::Av1) {
-                    // Seen of Chromium's layered streams under load: where an upper layer lacks what it refers to, it is left
-                    // out when the layer below has gone without a marker. Receivers take the next timestamp for the end.
+                    // Seen of Chromium's layered streams under load, and whether it or the focus left the marker off is not
+                    // known. Receivers take the next timestamp for the end.
                     self.finish(codec, last);
                 } else {
                     self.fault(format!("picture {last} has no marker"));

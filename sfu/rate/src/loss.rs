@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(free.limit(), None, "it loses as much at any rate");
         free.set_crowded(true);
         let mut at = 10_000_000;
-        let mut limits = (0..2_000).map(|packet| {
+        let limits = (0..2_000).map(|packet| {
             let rate =
                 free.limit().map_or(BitRate::from_kbps(500), |limit| limit.min(BitRate::from_kbps(500)));
             at += rate.time_for(1_000).as_micros() as i64;
@@ -323,7 +323,7 @@ mod tests {
             free.conclude();
             free.limit().unwrap_or(BitRate::MAX)
         });
-        let least = limits.by_ref().min().expect("packets were sent");
+        let least = limits.min().expect("packets were sent");
         let half = BitRate::from_kbps(250);
         assert!(least < half, "{least}");
         assert!(
