@@ -140,6 +140,22 @@ class Client:
                 entry["frames"] = entry["decodedOnly"] = video.frames_decoded
                 entry["width"], entry["height"] = video.frame_width, video.frame_height
 
+    async def inspect(self):
+        """What the SDK itself says of the media that came, for a message about what did not."""
+        found = []
+        for sid, track in list(self.remote_tracks.items()):
+            for stats in await track.get_stats():
+                if stats.HasField("inbound_rtp"):
+                    received, media = stats.inbound_rtp.received, stats.inbound_rtp.inbound
+                    found.append({
+                        "sid": sid, "subscribed": sid in self.tracks, "ssrc": stats.inbound_rtp.stream.ssrc,
+                        "packets": received.packets_received, "lost": received.packets_lost,
+                        "framesReceived": media.frames_received, "decoded": media.frames_decoded, "keys": media.key_frames_decoded,
+                        "dropped": media.frames_dropped, "plis": media.pli_count, "nacks": media.nack_count,
+                        "height": media.frame_height, "lastPacketAt": media.last_packet_received_timestamp,
+                    })
+        return {"media": found, "now": time.time() * 1000}
+
     async def send(self, text, topic="", to=None, reliable=True):
         await self.room.local_participant.publish_data(text, reliable=reliable, topic=topic, destination_identities=to or [])
         return {}

@@ -81,11 +81,19 @@ class Client {
       const now = await this.track(from, kind, source);
       const played = kind === 'video' ? now.frames >= before.frames + frames : now.energy > before.energy && now.energy > 0.0001;
       return played ? now : null;
-    }, deadline).then((track) => {
+    }, deadline).catch(async (error) => {
+      throw new Error(`${error.message}; of ${JSON.stringify(before)}, its statistics: ${JSON.stringify(await this.inspect())}`);
+    }).then((track) => {
       // A client that looks into packets says what was wrong with them.
       expect(!track.faults?.length, `${this.identity} (${this.kind}) finds fault with ${from}'s ${kind}: ${track.faults?.join('; ')}`);
       return track;
     });
+  }
+
+  // What the client's own statistics say, where it can tell.
+  async inspect() {
+    const answer = await this.call('inspect');
+    return answer.ok ?? null;
   }
 
   async event(name, matches = () => true, deadline = 30000) {

@@ -2,10 +2,16 @@
 //! ([RFC 7741 §4.2](https://www.rfc-editor.org/rfc/rfc7741#section-4.2)): receivers wait for a picture whose number is
 //! missing, so numbers go on across switches and close over temporal layers left out.
 
+use weir_rtp::vp8::Vp8Descriptor;
+
 use super::epochs::Epochs;
 
 /// Past offsets kept; as many as the sequence map keeps stretches. Each costs 6 bytes.
 const MAX_PAST: usize = 48;
+
+/// X and I: there is a second byte, and by that a picture id.
+const IS_EXTENDED: u8 = 0x80;
+const HAS_PICTURE: u8 = 0x80;
 
 /// The longest descriptor: all fields, with a 15-bit picture id.
 pub const MAX_DESCRIPTOR: usize = 6;
@@ -25,6 +31,12 @@ impl Prefix {
         &self.bytes[..usize::from(self.len)]
     }
 
+    fn push(&mut self, bytes: &[u8]) {
+        let at = usize::from(self.len);
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len() as u8;
+    }
+
     /// How many bytes at the start of the payload it stands for.
     pub fn replaces(&self) -> usize {
         usize::from(self.replaces)
@@ -37,6 +49,8 @@ struct Offsets {
     picture: u16,
     tl0: u8,
     key: u8,
+    /// Pictures go without ids, as their key frame did.
+    no_ids: bool,
 }
 
 /// The highest numbers sent, or that stay free for pictures which may come late. A number that the source does not send
@@ -53,6 +67,8 @@ struct Newest {
 #[derive(Clone, Copy, Debug, Default)]
 struct Layout {
     len: u8,
+    /// There is a second byte, which says what else there is.
+    is_extended: bool,
     picture: u8,
     is_long: bool,
     tl0: u8,
@@ -61,6 +77,11 @@ struct Layout {
 }
 
 /// Offsets for each stretch of egress sequence numbers.
+///
+/// Some senders (pion's packetizer among them) leave out a picture id of zero: their first picture has none, and one of
+/// each 32,768 that follow. Receivers tell what a picture refers to by ids if it has one and by sequence numbers if it has
+/// none, and never decode one that refers to a picture of the other kind. So all pictures that follow a key frame have ids
+/// if that has one, and none if it has none.
 #[derive(Clone, Debug)]
 pub struct Vp8Numbers {
     offsets: Epochs<Offsets, MAX_PAST>,
@@ -88,28 +109,30 @@ impl Vp8Numbers {
     pub fn start(&mut self, sequence: u64, payload: &[u8]) {
         self.dropped = None;
         self.short = None;
-        let Some(layout) = Layout::read(payload) else {
-            self.offsets.begin(sequence, Offsets::default());
-            return;
-        };
-        let read = layout.numbers(payload);
-        self.has_turned(layout, read.picture);
-        let Some(newest) = self.newest else {
-            self.offsets.begin(sequence, Offsets::default());
-            return;
-        };
-        let offsets = Offsets {
+        let offsets = Layout::read(payload).map_or(Offsets::default(), |layout| {
+            let read = layout.numbers(payload);
+            self.has_turned(layout, read.picture);
+            self.following(layout, read)
+        });
+        self.offsets.begin(sequence, offsets);
+    }
+
+    /// What makes the numbers of a key frame follow the last ones sent.
+    fn following(&self, layout: Layout, read: Newest) -> Offsets {
+        let no_ids = layout.picture == 0;
+        let Some(newest) = self.newest else { return Offsets { no_ids, ..Offsets::default() } };
+        Offsets {
             picture: newest.picture.wrapping_add(1).wrapping_sub(read.picture),
             tl0: newest.tl0.wrapping_add(1).wrapping_sub(read.tl0),
             key: newest.key.wrapping_add(1).wrapping_sub(read.key),
-        };
-        self.offsets.begin(sequence, offsets);
+            no_ids,
+        }
     }
 
     /// A packet in order of a picture left out on purpose. `next_sequence` is the egress number that the next packet
     /// gets.
     pub fn drop_picture(&mut self, next_sequence: u64, payload: &[u8]) {
-        let Some(layout) = Layout::read(payload).filter(|layout| layout.picture > 0) else { return };
+        let Some(layout) = Layout::read(payload).filter(|_| !self.offsets.present().no_ids) else { return };
         let read = layout.numbers(payload);
         if self.dropped.replace(read.picture) == Some(read.picture) {
             return;
@@ -163,6 +186,13 @@ impl Vp8Numbers {
             let picture = present.picture.wrapping_add(SHORT_TURN);
             self.offsets.begin(sequence, Offsets { picture, ..present });
         }
+        if is_newest
+            && layout.picture > 0
+            && self.offsets.present().no_ids
+            && Vp8Descriptor::parse(payload).is_some_and(|descriptor| descriptor.is_key_frame)
+        {
+            self.offsets.begin(sequence, self.following(layout, read));
+        }
         let offsets = self.offsets.at(sequence)?;
         let picture = read.picture.wrapping_add(offsets.picture);
         let tl0 = read.tl0.wrapping_add(offsets.tl0);
@@ -172,33 +202,33 @@ impl Vp8Numbers {
             let last = self.newest.unwrap_or_default();
             self.newest = Some(Newest {
                 sequence,
-                picture: if layout.picture > 0 { picture } else { last.picture },
+                picture: if offsets.no_ids { last.picture } else { picture },
                 tl0: if layout.tl0 > 0 { tl0 } else { last.tl0 },
                 key: if layout.key > 0 { key } else { last.key },
             });
         }
 
-        let widens = u8::from(layout.picture > 0 && !layout.is_long);
-        let mut prefix =
-            Prefix { len: layout.len + widens, replaces: layout.len, bytes: [0; MAX_DESCRIPTOR] };
-        let source = payload.get(..prefix.replaces())?;
-        // What stands behind the picture id moves with its width.
-        let moved = |at: u8| usize::from(at + widens);
-        let bytes = &mut prefix.bytes;
-        if layout.picture > 0 {
-            let at = usize::from(layout.picture);
-            bytes[..at].copy_from_slice(&source[..at]);
-            bytes[at..at + 2].copy_from_slice(&(picture | 0x8000).to_be_bytes());
-            let behind = &source[at + 1 + usize::from(layout.is_long)..];
-            bytes[at + 2..at + 2 + behind.len()].copy_from_slice(behind);
-        } else {
-            bytes[..source.len()].copy_from_slice(source);
+        let source = payload.get(..usize::from(layout.len))?;
+        let mut prefix = Prefix { len: 0, replaces: layout.len, bytes: [0; MAX_DESCRIPTOR] };
+        let (first, extension) = (source[0], if layout.is_extended { source[1] } else { 0 });
+        let behind = layout.behind_picture();
+        match offsets.no_ids {
+            true if layout.is_extended => prefix.push(&[first, extension & !HAS_PICTURE]),
+            true => prefix.push(&[first]),
+            false => {
+                let [high, low] = (picture | 0x8000).to_be_bytes();
+                prefix.push(&[first | IS_EXTENDED, extension | HAS_PICTURE, high, low]);
+            }
         }
+        // What stands behind the picture id moves with its width.
+        let moved = |at: u8| usize::from(at - behind + prefix.len);
+        let (tl0_at, key_at) = (moved(layout.tl0.max(behind)), moved(layout.key.max(behind)));
+        prefix.push(&source[usize::from(behind)..]);
         if layout.tl0 > 0 {
-            bytes[moved(layout.tl0)] = tl0;
+            prefix.bytes[tl0_at] = tl0;
         }
         if layout.key > 0 {
-            let byte = &mut bytes[moved(layout.key)];
+            let byte = &mut prefix.bytes[key_at];
             *byte = *byte & 0xe0 | key & 0x1f;
         }
         Some(prefix)
@@ -209,12 +239,12 @@ impl Layout {
     #[inline]
     fn read(payload: &[u8]) -> Option<Self> {
         let mut layout = Self { len: 1, ..Self::default() };
-        if *payload.first()? & 0x80 == 0 {
+        if *payload.first()? & IS_EXTENDED == 0 {
             return Some(layout);
         }
         let present = *payload.get(1)?;
-        layout.len = 2;
-        if present & 0x80 != 0 {
+        (layout.len, layout.is_extended) = (2, true);
+        if present & HAS_PICTURE != 0 {
             layout.picture = layout.len;
             layout.is_long = payload.get(2)? & 0x80 != 0;
             layout.len += 1 + u8::from(layout.is_long);
@@ -228,6 +258,14 @@ impl Layout {
             layout.len += 1;
         }
         (payload.len() >= usize::from(layout.len)).then_some(layout)
+    }
+
+    /// Where what follows the picture id begins, or would if there was one.
+    fn behind_picture(self) -> u8 {
+        match self.picture {
+            0 => 1 + u8::from(self.is_extended),
+            at => at + 1 + u8::from(self.is_long),
+        }
     }
 
     /// The numbers themselves, zero where absent. `payload` is the one the layout was read from.

@@ -172,6 +172,50 @@ fn a_descriptor_without_numbers_is_left_alone() {
     }
 }
 
+/// As pion writes them: ids from zero on, and a zero left out. The last byte is the payload's, of a key frame or not.
+fn pion(picture: u16, is_key_frame: bool) -> Vec<u8> {
+    let mut payload = match picture {
+        0 => vec![0x10],
+        1..0x80 => vec![0x90, 0x80, picture as u8],
+        _ => [vec![0x90, 0x80], (picture | 0x8000).to_be_bytes().to_vec()].concat(),
+    };
+    payload.push(u8::from(!is_key_frame));
+    payload
+}
+
+#[test]
+fn pictures_after_a_key_frame_without_an_id_have_none() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &pion(0, true));
+    for (sequence, picture) in (100..).zip([0, 1, 2, 127, 128]) {
+        let prefix = vp8.forward(sequence, &pion(picture, picture == 0)).unwrap();
+        let expected: &[u8] = if picture == 0 { &[0x10] } else { &[0x90, 0x00] };
+        assert_eq!(prefix.as_bytes(), expected, "{picture}");
+        assert_eq!(prefix.replaces() + 1, pion(picture, false).len());
+    }
+    let mut key_frame = |sequence, picture| long_id(vp8.forward(sequence, &pion(picture, true)).unwrap());
+    let id = key_frame(105, 129);
+    assert_eq!(key_frame(105, 129), id, "sent again");
+    assert_eq!(long_id(vp8.forward(106, &pion(130, false)).unwrap()), id + 1, "a key frame has one: so has what follows");
+    assert_eq!(vp8.forward(103, &pion(127, false)).unwrap().as_bytes(), &[0x90, 0x00], "sent again");
+}
+
+#[test]
+fn an_id_of_zero_that_was_left_out_is_put_in() {
+    let mut vp8 = Vp8Numbers::default();
+    vp8.start(100, &pion(32_766, true));
+    let mut id = |sequence, picture| long_id(vp8.forward(sequence, &pion(picture, false)).unwrap());
+    let ids = [id(100, 32_766), id(101, 32_767), id(102, 0), id(103, 1)];
+    assert_eq!(ids, [32_766, 32_767, 0, 1]);
+    vp8.drop_picture(104, &pion(2, false));
+    assert_eq!(long_id(vp8.forward(104, &pion(3, false)).unwrap()), 2);
+    // All other fields, and no id.
+    vp8.start(105, &pion(500, true));
+    let prefix = vp8.forward(106, &[0x90, 0x70, 7, 0b0100_0011, 0xee]).unwrap();
+    assert_eq!(&prefix.as_bytes()[..2], &[0x90, 0xf0]);
+    assert_eq!((prefix.as_bytes().len(), prefix.replaces()), (6, 4));
+}
+
 #[test]
 fn a_broken_descriptor_has_no_rewrite() {
     let mut vp8 = Vp8Numbers::default();
