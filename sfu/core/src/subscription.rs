@@ -363,11 +363,9 @@ impl Subscription {
                 let clock = |encoding: u8| -> Option<SenderClock> {
                     clocks.get(usize::from(encoding))?.stats.sender_clock()
                 };
-                // A picture from the ring happened when it arrived. The very first has nothing to keep in step with.
-                let happened = if self.started { offer.packet.meta.arrived } else { now };
                 self.timeline.start_with_past(
                     now,
-                    happened,
+                    offer.packet.meta.arrived,
                     number,
                     facts.timestamp,
                     clock(self.encoding),

@@ -1,7 +1,7 @@
 //! What a subscriber could show of what it received, and what was wrong with it.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_rtp::dependency_descriptor::{DependencyDescriptor, MandatoryFields, TemplateStructure};
 use weir_rtp::vp8::Vp8Descriptor;
@@ -10,6 +10,9 @@ use weir_units::media::Codec;
 
 use crate::body::FrameId;
 use crate::receiver::{Received, Receiver};
+
+/// A first picture from the ring is as late as it was old, and what follows it catches up within this.
+const CATCHING_UP: Duration = Duration::from_millis(200);
 
 /// One frame (for layered codecs: of one spatial layer), in the order of the stream.
 #[derive(Clone, Debug)]
@@ -193,17 +196,18 @@ impl Playback {
         }
     }
 
-    /// By how much timestamps run ahead of the capture, in milliseconds, relative to the first frame; least and most.
+    /// By how much timestamps run ahead of the capture, in milliseconds, relative to the last frame; least and most. What
+    /// comes within [`CATCHING_UP`] of the first frame may be from the past.
     pub fn drift(&self) -> (i64, i64) {
-        let Some(first) = self.frames.first() else { return (0, 0) };
-        let mut extended = 0_i64;
-        let mut last = first.timestamp;
+        let (Some(first), Some(last)) = (self.frames.first(), self.frames.last()) else { return (0, 0) };
+        let mut behind = 0_i64;
+        let mut later = last;
         let mut range = (0, 0);
-        for frame in &self.frames {
-            extended += i64::from(frame.timestamp.wrapping_sub(last) as i32);
-            last = frame.timestamp;
-            let shown = extended * 1_000 / i64::from(self.codec.clock_rate());
-            let drift = shown - (frame.captured as i64 - first.captured as i64) / 1_000;
+        for frame in self.frames.iter().rev().take_while(|frame| frame.at >= first.at + CATCHING_UP) {
+            behind += i64::from(later.timestamp.wrapping_sub(frame.timestamp).cast_signed());
+            later = frame;
+            let shown = behind * 1_000 / i64::from(self.codec.clock_rate());
+            let drift = (last.captured as i64 - frame.captured as i64) / 1_000 - shown;
             range = (range.0.min(drift), range.1.max(drift));
         }
         range

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use super::epochs::Epochs;
 use crate::ingress::stats::SenderClock;
 
-/// Offsets kept for late packets and retransmissions: a switch needs one, and one more for each frame until it has
-/// caught up. Each costs 8 bytes.
+/// Mappings kept for late packets and retransmissions: a switch needs one, and one more if it has to catch up. Each costs
+/// 16 bytes.
 const MAX_PAST: usize = 32;
 
-/// The least distance of two frames of a stretch that is catching up: receivers that think in milliseconds should
-/// still see two.
+/// A switch comes so long after the frame before at least: receivers that think in milliseconds should see two.
 const MIN_STEP: Duration = Duration::from_millis(1);
+/// A stretch that is catching up has its frames so many times closer together. Sixty a second are still a millisecond apart,
+/// and the frames of seconds are sent within the time they then take.
+const SQUEEZE: i32 = 16;
+/// Frames of such a stretch are at most so far apart: a pause in what is caught up with is no pause for who sees it now.
+const MAX_SQUEEZED: Duration = Duration::from_millis(20);
 
 /// How far sender reports and arrival times may disagree. Reports are exact to microseconds, arrivals to the jitter of
 /// the line; past a second the reports are wrong (a device that slept, a clock that was set) and arrivals are believed.
@@ -31,19 +35,40 @@ struct Newest {
     sequence: u64,
 }
 
-/// Maps ingress timestamps to egress timestamps: an offset for each stretch of egress sequence numbers.
+/// From ingress timestamps to those of egress, modulo 2^32.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mapping {
+    offset: u32,
+    /// From this ingress timestamp on, distances are divided by [`SQUEEZE`].
+    squeezed_from: Option<u32>,
+}
+
+impl Mapping {
+    #[inline]
+    fn egress(self, timestamp: u32) -> u32 {
+        let squeezed = self.squeezed_from.map_or(timestamp, |from| {
+            let distance = timestamp.wrapping_sub(from).cast_signed() / SQUEEZE;
+            from.wrapping_add_signed(distance)
+        });
+        squeezed.wrapping_add(self.offset)
+    }
+}
+
+/// Maps ingress timestamps to egress timestamps, for each stretch of egress sequence numbers by an offset.
 ///
 /// A stretch begins with a switch, a resumption or a restart. Its first timestamp is always later than the last one
 /// sent. Where it had to be put later than the sender reports or arrivals say (a key frame from the ring, of a
-/// moment that was shown already), the frames that follow stand closer together until the difference is made up.
+/// moment that was shown already, or with nothing before it), the frames that follow stand closer together until the
+/// difference is made up.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     clock_rate: u32,
-    /// Added to ingress timestamps, modulo 2^32.
-    offsets: Epochs<u32, MAX_PAST>,
+    mappings: Epochs<Mapping, MAX_PAST>,
+    /// What the present stretch adds to ingress timestamps once it has caught up.
+    offset: u32,
     newest: Option<Newest>,
-    /// By how much the present offset exceeds what sender reports or arrivals say, in ticks.
-    excess: u64,
+    /// By how much the newest is later than sender reports or arrivals say, in ticks.
+    late: u64,
     first: u32,
     /// What is missing may come late with times up to this, extended.
     reserved: u64,
@@ -53,7 +78,15 @@ impl Timeline {
     /// `first` is the first packet's timestamp, to be chosen at random
     /// ([RFC 3550 §5.1](https://www.rfc-editor.org/rfc/rfc3550#section-5.1)).
     pub fn new(clock_rate: u32, first: u32) -> Self {
-        Self { clock_rate, offsets: Epochs::new(0), newest: None, excess: 0, first, reserved: 0 }
+        Self {
+            clock_rate,
+            mappings: Epochs::new(Mapping::default()),
+            offset: 0,
+            newest: None,
+            late: 0,
+            first,
+            reserved: 0,
+        }
     }
 
     /// A stretch begins with the packet that gets egress number `sequence`: the first of all, a switch of encodings,
@@ -88,8 +121,8 @@ impl Timeline {
                 (first, first.saturating_sub(age))
             }
             Some(newest) => {
-                let by_arrival = (newest.timestamp + self.ticks(now.saturating_duration_since(newest.at)))
-                    .saturating_sub(age);
+                let elapsed = self.ticks(now.saturating_duration_since(newest.at));
+                let by_arrival = (newest.timestamp + elapsed).saturating_sub(self.late + age);
                 let wanted = from
                     .zip(to)
                     .and_then(|(from, to)| self.by_reports(by_arrival, from, to, timestamp))
@@ -97,17 +130,20 @@ impl Timeline {
                 (wanted.max(newest.timestamp.max(self.reserved) + self.ticks(MIN_STEP)), wanted)
             }
         };
-        self.excess = chosen - wanted;
-        self.offsets.begin(sequence, (chosen as u32).wrapping_sub(timestamp));
+        self.late = chosen - wanted;
+        self.offset = (wanted as u32).wrapping_sub(timestamp);
+        let offset = (chosen as u32).wrapping_sub(timestamp);
+        let squeezed_from = (self.late > 0).then_some(timestamp);
+        self.mappings.begin(sequence, Mapping { offset, squeezed_from });
         // The packet itself is yet to come; it must find the time that was chosen for it, however long the pause.
         self.newest = Some(Newest { at: now, timestamp: chosen, sequence: sequence.saturating_sub(1) });
     }
 
     /// When, in egress time, a stretch should begin according to the sender reports, if that can be true.
     fn by_reports(&self, by_arrival: u64, from: SenderClock, to: SenderClock, timestamp: u32) -> Option<u64> {
-        let moved = self.on_timeline_of(from, to, timestamp).wrapping_add(self.offsets.present());
+        let moved = self.present(self.on_timeline_of(from, to, timestamp));
         // Taken as near to what arrivals say: that settles the wrap, however long the pause.
-        let difference = i64::from(moved.wrapping_sub(by_arrival as u32) as i32) - self.excess as i64;
+        let difference = i64::from(moved.wrapping_sub(by_arrival as u32) as i32);
         (difference.unsigned_abs() <= self.ticks(MAX_DISAGREEMENT))
             .then(|| by_arrival.saturating_add_signed(difference))
     }
@@ -127,7 +163,7 @@ impl Timeline {
     /// before it may come late: another stretch must not begin before that.
     pub fn drop(&mut self, next: u64, timestamp: u32) {
         let Some(newest) = self.newest.filter(|newest| next > newest.sequence + 1) else { return };
-        let step = self.present(timestamp).wrapping_sub(newest.timestamp as u32);
+        let step = self.mappings.present().egress(timestamp).wrapping_sub(newest.timestamp as u32);
         if u64::from(step) <= self.ticks(MAX_AHEAD) {
             self.reserved = newest.timestamp + u64::from(step);
         }
@@ -136,12 +172,12 @@ impl Timeline {
     /// As [`Self::forward`], for a packet that is sent again.
     #[inline]
     pub fn at(&self, sequence: u64, timestamp: u32) -> Option<u32> {
-        Some(timestamp.wrapping_add(self.offsets.at(sequence)?))
+        Some(self.mappings.at(sequence)?.egress(timestamp))
     }
 
     /// An ingress timestamp of the present encoding, such as its sender report's, as egress timestamp.
     pub fn present(&self, timestamp: u32) -> u32 {
-        timestamp.wrapping_add(self.offsets.present())
+        timestamp.wrapping_add(self.offset)
     }
 
     /// The highest egress timestamp sent, for packets of our own making.
@@ -150,28 +186,36 @@ impl Timeline {
     }
 
     fn advance(&mut self, now: Instant, newest: Newest, sequence: u64, timestamp: u32) -> u32 {
-        let mut egress = self.present(timestamp);
-        let step = i64::from(egress.wrapping_sub(newest.timestamp as u32) as i32);
+        let caught_up = self.present(timestamp);
+        let step = i64::from(caught_up.wrapping_sub(newest.timestamp as u32).cast_signed());
         let elapsed = self.ticks(now.saturating_duration_since(newest.at));
-        let most = elapsed.saturating_add(self.ticks(MAX_AHEAD));
-        let extended = if step < -(self.ticks(MAX_BACK) as i64) || step > most as i64 {
+        let least = -(self.ticks(MAX_BACK).saturating_add(self.late) as i64);
+        let most = elapsed.saturating_add(self.ticks(MAX_AHEAD)) as i64;
+        let (egress, extended) = if step < least || step > most {
             let chosen = newest.timestamp + elapsed.max(1);
-            egress = chosen as u32;
-            self.excess = 0;
-            self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
-            chosen
-        } else {
-            let mut step = step.max(0) as u64;
-            // With a packet missing in between, its frame could be overtaken.
-            if self.excess > 0 && sequence == newest.sequence + 1 {
-                let less = step.saturating_sub(self.ticks(MIN_STEP)).min(self.excess);
-                if less > 0 {
-                    (step, self.excess) = (step - less, self.excess - less);
-                    egress = egress.wrapping_sub(less as u32);
-                    self.offsets.begin(sequence, egress.wrapping_sub(timestamp));
-                }
+            (self.late, self.offset) = (0, (chosen as u32).wrapping_sub(timestamp));
+            self.mappings.begin(sequence, Mapping { offset: self.offset, squeezed_from: None });
+            (chosen as u32, chosen)
+        } else if self.mappings.present().squeezed_from.is_some() {
+            let mut egress = self.mappings.present().egress(timestamp);
+            let is_next = sequence == newest.sequence + 1 && egress != newest.timestamp as u32;
+            // Between the packets of a frame, or with one missing, the frame could be torn.
+            let most = (newest.timestamp + self.ticks(MAX_SQUEEZED)) as u32;
+            if is_next && caught_up.wrapping_sub(egress).cast_signed() >= 0 {
+                egress = caught_up;
+                self.mappings.begin(sequence, Mapping { offset: self.offset, squeezed_from: None });
+            } else if is_next && egress.wrapping_sub(most).cast_signed() > 0 {
+                egress = most;
+                let offset = egress.wrapping_sub(timestamp);
+                self.mappings.begin(sequence, Mapping { offset, squeezed_from: Some(timestamp) });
             }
-            newest.timestamp + step
+            let step = egress.wrapping_sub(newest.timestamp as u32).cast_signed();
+            if step >= 0 {
+                self.late = egress.wrapping_sub(caught_up).cast_signed().max(0).unsigned_abs().into();
+            }
+            (egress, newest.timestamp + u64::from(step.max(0).unsigned_abs()))
+        } else {
+            (caught_up, newest.timestamp + step.max(0) as u64)
         };
         // All packets of a frame count from its first, or the last of a large frame would shift what follows.
         let at = if extended == newest.timestamp { newest.at } else { now };

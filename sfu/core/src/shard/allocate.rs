@@ -233,7 +233,11 @@ fn claim(
     let wish = subscription.wish;
     let largest = publication.reachable(wish.max_layer).spatial;
     let top = ladder.top(Layer { spatial: largest, temporal: wish.max_layer.temporal });
-    let being_sent = subscription.encoding().and(subscription.granted.layer);
+    // A lesser encoding may stand in for the one that is granted, until that has a key frame.
+    let being_sent = subscription.encoding().zip(subscription.granted.layer).map(|(encoding, granted)| {
+        let spatial = if publication.is_layered() { granted.spatial } else { granted.spatial.min(encoding) };
+        Layer { spatial, ..granted }
+    });
     Claim {
         subscription: number,
         importance: Importance {

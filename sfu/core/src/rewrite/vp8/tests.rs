@@ -196,7 +196,11 @@ fn pictures_after_a_key_frame_without_an_id_have_none() {
     let mut key_frame = |sequence, picture| long_id(vp8.forward(sequence, &pion(picture, true)).unwrap());
     let id = key_frame(105, 129);
     assert_eq!(key_frame(105, 129), id, "sent again");
-    assert_eq!(long_id(vp8.forward(106, &pion(130, false)).unwrap()), id + 1, "a key frame has one: so has what follows");
+    assert_eq!(
+        long_id(vp8.forward(106, &pion(130, false)).unwrap()),
+        id + 1,
+        "a key frame has one: so has what follows"
+    );
     assert_eq!(vp8.forward(103, &pion(127, false)).unwrap().as_bytes(), &[0x90, 0x00], "sent again");
 }
 
