@@ -171,8 +171,13 @@ impl Acknowledged {
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
     fn advanced(&self, from: usize, newest: Totals, span: i64) -> usize {
-        let mut at = from.max(self.steps.first);
-        while self.steps.get(at + 1).is_some_and(|step| newest.arrived - step.before.arrived >= span) {
+        let Steps { ring, first, end } = &self.steps;
+        let mut at = from.max(*first);
+        while at + 1 < *end {
+            let step = &ring[self.steps.place(at + 1)];
+            if newest.arrived - step.before.arrived < span {
+                break;
+            }
             at += 1;
         }
         at

@@ -211,6 +211,7 @@ impl Estimator {
     }
 
     /// A packet of `bytes` leaves, headers of all layers included; answers its transport-wide sequence number.
+    #[inline]
     pub fn on_sent(&mut self, now: Instant, bytes: usize, cluster: Option<ClusterId>) -> u16 {
         let sent = self.micros(now);
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);

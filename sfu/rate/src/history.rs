@@ -47,6 +47,7 @@ impl SentHistory {
     }
 
     /// Notes a packet and gives it its number.
+    #[inline]
     pub fn push(&mut self, sent: i64, bytes: u16, cluster: Option<ClusterId>) -> u16 {
         if self.slots.is_empty() {
             self.slots.resize(FIRST_SENT, EMPTY);

@@ -22,6 +22,7 @@ pub struct ApplicationLimited {
 }
 
 impl ApplicationLimited {
+    #[inline]
     pub fn on_sent(&mut self, now: i64, bytes: u16) {
         self.advance(now);
         self.bytes[self.newest] = self.bytes[self.newest].saturating_add(bytes.into());

@@ -39,10 +39,19 @@ struct Running {
     bytes: u64,
 }
 
+const FRACTION: u32 = 16;
+
+fn per_byte(target: BitRate) -> u64 {
+    const NANOS_OF_A_BIT_A_SECOND: u64 = 8_000_000_000;
+    (NANOS_OF_A_BIT_A_SECOND << FRACTION) / target.scaled(PACE).bps().max(1)
+}
+
 /// One peer's budget of sending.
 #[derive(Debug)]
 pub struct Pacer {
-    pace: BitRate,
+    target: BitRate,
+    /// What a byte takes at the pace: nanoseconds, in 65,536ths. A division for each packet would cost more.
+    per_byte: u64,
     burst: Duration,
     /// When what was sent so far will have passed at the pace.
     free_at: Instant,
@@ -53,11 +62,14 @@ pub struct Pacer {
 
 impl Pacer {
     pub fn new(now: Instant, target: BitRate) -> Self {
-        Self { pace: target.scaled(PACE), burst: BURST, free_at: now, running: None, next: None }
+        let per_byte = per_byte(target);
+        Self { target, per_byte, burst: BURST, free_at: now, running: None, next: None }
     }
 
     pub fn set_target(&mut self, target: BitRate) {
-        self.pace = target.scaled(PACE);
+        if target != self.target {
+            (self.target, self.per_byte) = (target, per_byte(target));
+        }
     }
 
     /// How much of pictures may go at once, as time at the pace. 5 ms from the beginning: so much do pictures then add
@@ -81,6 +93,7 @@ impl Pacer {
     }
 
     /// When a packet may go; what is not after `now` goes at once.
+    #[inline]
     pub fn when(&self, now: Instant, class: Class) -> Instant {
         let burst = match class {
             Class::Audio => return now,
@@ -108,9 +121,10 @@ impl Pacer {
     }
 
     /// Notes what was sent, and says which probe it was part of.
+    #[inline]
     pub fn on_sent(&mut self, now: Instant, bytes: usize) -> Option<ClusterId> {
         let bytes = bytes as u64;
-        let time = self.pace.time_for(bytes).min(MAX_DEBT);
+        let time = Duration::from_nanos(bytes.saturating_mul(self.per_byte) >> FRACTION).min(MAX_DEBT);
         self.free_at =
             if self.free_at <= now { now + time } else { (self.free_at + time).min(now + MAX_DEBT) };
         self.expire(now);

@@ -12,9 +12,15 @@ const GAIN: f64 = 4.0;
 /// A slope counts the more the more groups stand behind it, up to these.
 const MAX_GROUPS: u32 = 60;
 
-const NANOS_PER_MILLI: f64 = 1e6;
-/// Some years, in nanoseconds: a window's sum of such fits into 64 bits.
-const MAX_DELAY: f64 = 1e17;
+/// Of a microsecond. A division takes several times as long as a multiplication, and this is done for each group.
+const MILLIS: f64 = 1e-3;
+/// Smoothed delays are kept in 16ths of a microsecond.
+const PER_MILLI: f64 = 16_000.0;
+const MICROS: f64 = 1.0 / 16.0;
+/// Two minutes in these, and 16 seconds in microseconds: what a slope is told from fits into 64 bits. Groups that are further
+/// apart tell nothing of a queue.
+const MAX_DELAY: f64 = (1_u64 << 31) as f64;
+const MAX_SPAN: i64 = 1 << 24;
 
 const FIRST_THRESHOLD: f64 = 12.5;
 const MIN_THRESHOLD: f64 = 6.0;
@@ -46,15 +52,13 @@ pub enum Usage {
 /// The trend of the one-way delay. Bound: [`WINDOW`] groups.
 #[derive(Debug)]
 pub struct Trend {
-    /// Of the newest groups, arrival in microseconds since the first group, and smoothed delay in nanoseconds.
-    arrivals: [i64; WINDOW],
-    delays: [i64; WINDOW],
+    /// Of the newest groups, when they arrived, and the smoothed delay: microseconds, and 16ths of them.
+    points: [(i64, i64); WINDOW],
     sums: Sums,
     len: usize,
     /// The next to be replaced.
     next: usize,
     groups: u32,
-    began: Option<i64>,
     accumulated: f64,
     smoothed: f64,
     threshold: f64,
@@ -65,43 +69,43 @@ pub struct Trend {
     noise: f64,
 }
 
-/// What a line through points is told from. Whole numbers: what leaves the window takes away exactly what it brought.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a line through points is told from: sums modulo 2^64. What leaves the window takes away exactly what it brought, and
+/// a slope's numerator and denominator, which do not depend on where coordinates begin, come out right if they fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
     x: i64,
     y: i64,
-    xy: i128,
-    xx: i128,
+    xy: i64,
+    xx: i64,
 }
 
 impl Sums {
-    fn replace(&mut self, (x_before, y_before): (i64, i64), (x, y): (i64, i64)) {
-        let wide = |a: i64, b: i64| i128::from(a) * i128::from(b);
-        self.x += x - x_before;
-        self.y += y - y_before;
-        self.xy += wide(x, y) - wide(x_before, y_before);
-        self.xx += wide(x, x) - wide(x_before, x_before);
+    fn replace(&mut self, before: (i64, i64), new: (i64, i64)) {
+        let add = |sum: &mut i64, old: i64, new: i64| *sum = sum.wrapping_add(new).wrapping_sub(old);
+        add(&mut self.x, before.0, new.0);
+        add(&mut self.y, before.1, new.1);
+        add(&mut self.xy, before.0.wrapping_mul(before.1), new.0.wrapping_mul(new.1));
+        add(&mut self.xx, before.0.wrapping_mul(before.0), new.0.wrapping_mul(new.0));
     }
 
-    /// The least squares' slope of y over x of `count` points; `None` where all have the same x.
-    fn slope(&self, count: usize) -> Option<f64> {
-        let count = count as i128;
-        let under = count * self.xx - i128::from(self.x) * i128::from(self.x);
-        let over = count * self.xy - i128::from(self.x) * i128::from(self.y);
-        (under > 0).then(|| over as f64 / under as f64)
+    /// The least squares' slope of y over x of a full window; `None` where all have the same x.
+    fn slope(&self) -> Option<f64> {
+        let less_means = |products: i64, sum: i64| {
+            products.wrapping_mul(WINDOW as i64).wrapping_sub(self.x.wrapping_mul(sum))
+        };
+        let under = less_means(self.xx, self.x);
+        (under > 0).then(|| less_means(self.xy, self.y) as f64 / under as f64)
     }
 }
 
 impl Trend {
     pub fn new() -> Self {
         Self {
-            arrivals: [0; WINDOW],
-            delays: [0; WINDOW],
+            points: [(0, 0); WINDOW],
             sums: Sums::default(),
             len: 0,
             next: 0,
             groups: 0,
-            began: None,
             accumulated: 0.0,
             smoothed: 0.0,
             threshold: FIRST_THRESHOLD,
@@ -123,13 +127,12 @@ impl Trend {
     }
 
     pub fn add(&mut self, delta: GroupDelta) {
-        let began = *self.began.get_or_insert(delta.at);
         self.groups = (self.groups + 1).min(MAX_GROUPS);
-        let stretch = (delta.arrived - delta.sent) as f64 / 1_000.0;
+        let stretch = (delta.arrived - delta.sent) as f64 * MILLIS;
         self.accumulated += stretch;
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
-        self.push(delta.at - began);
+        self.push(delta.at);
         if self.len == WINDOW
             && let Some(slope) = self.slope()
         {
@@ -138,17 +141,20 @@ impl Trend {
     }
 
     fn push(&mut self, at: i64) {
-        let newest = (at, (self.smoothed * NANOS_PER_MILLI).clamp(-MAX_DELAY, MAX_DELAY) as i64);
+        let newest = (at, (self.smoothed * PER_MILLI).clamp(-MAX_DELAY, MAX_DELAY) as i64);
+        let place = &mut self.points[self.next];
         // The window begins with zeros, which bring nothing.
-        self.sums.replace((self.arrivals[self.next], self.delays[self.next]), newest);
-        (self.arrivals[self.next], self.delays[self.next]) = newest;
+        self.sums.replace(*place, newest);
+        *place = newest;
         self.next = if self.next + 1 == WINDOW { 0 } else { self.next + 1 };
         self.len = (self.len + 1).min(WINDOW);
     }
 
-    /// How much of a second the delay grows in one; `None` while all groups arrived at one time.
+    /// How much of a second the delay grows in one; `None` while groups arrived at one time, or too far apart.
     fn slope(&self) -> Option<f64> {
-        self.sums.slope(WINDOW).map(|nanos_per_micro| nanos_per_micro / 1_000.0)
+        let newest = self.points[(self.next + WINDOW - 1) % WINDOW].0;
+        let is_told = newest.saturating_sub(self.points[self.next].0) <= MAX_SPAN;
+        self.sums.slope().filter(|_| is_told).map(|slope| slope * MICROS)
     }
 
     fn judge(&mut self, slope: f64, delta: GroupDelta) {
@@ -176,7 +182,7 @@ impl Trend {
             return;
         }
         let factor = if trend < self.threshold { DOWN } else { UP };
-        let millis = ((at - before) as f64 / 1_000.0).clamp(0.0, 100.0);
+        let millis = ((at - before) as f64 * MILLIS).clamp(0.0, 100.0);
         let threshold = self.threshold + factor * (trend - self.threshold) * millis;
         self.threshold = threshold.clamp(MIN_THRESHOLD, MAX_THRESHOLD);
     }
@@ -221,16 +227,26 @@ mod tests {
         let mut trend = Trend::new();
         for group in 0..1_000_i64 {
             trend.smoothed = 0.25 * group as f64 + if group < 900 { (group % 7) as f64 } else { 0.0 };
-            trend.push(group * 5_000);
+            trend.push(i64::MAX / 2 + group * 5_000);
         }
         assert_eq!(trend.slope(), Some(0.05), "a quarter of a millisecond each five");
         let mut sums = Sums::default();
-        let points = trend.arrivals.into_iter().zip(trend.delays);
-        points.for_each(|point| sums.replace((0, 0), point));
-        assert_eq!(
-            (sums.x, sums.y, sums.xy, sums.xx),
-            (trend.sums.x, trend.sums.y, trend.sums.xy, trend.sums.xx)
-        );
+        trend.points.into_iter().for_each(|point| sums.replace((0, 0), point));
+        assert_eq!(sums, trend.sums);
+    }
+
+    #[test]
+    fn the_largest_that_a_slope_is_told_from_fits() {
+        let mut trend = Trend::new();
+        let step = MAX_SPAN / (WINDOW as i64 - 1);
+        for group in 0..WINDOW as i64 {
+            trend.smoothed = if group < WINDOW as i64 / 2 { -1e9 } else { 1e9 };
+            trend.push(group * step);
+        }
+        let slope = trend.slope().expect("they are just close enough");
+        assert!((20.0..30.0).contains(&slope), "four minutes within 16 s, from one half to the other: {slope}");
+        trend.push(MAX_SPAN + 2 * step);
+        assert_eq!(trend.slope(), None);
     }
 
     #[test]
