@@ -406,7 +406,7 @@ impl Estimator {
             return;
         }
         self.loss.forget_newest();
-        if f64::from(missing) < PAUSE_LOSS * f64::from(came) && self.queue.newest() < PAUSE_QUEUE {
+        if f64::from(missing) < PAUSE_LOSS * f64::from(came) && self.queue.newest().0 < PAUSE_QUEUE {
             self.control.restore(self.spoken);
         }
     }
@@ -421,12 +421,13 @@ impl Estimator {
         self.is_limited = self.limited.judge(elapsed, used);
         self.probes.set_roomy(used < ROOMY);
         let queue = self.queue.recent();
+        let (newest_queue, filling) = self.queue.newest();
         let shadowed = self.probed.is_some_and(|probed| newest < probed + PROBE_SHADOW);
         let signals = Signals {
             usage: self.trend.usage(),
             queue,
-            newest: self.queue.newest(),
-            filling: self.queue.filling(),
+            newest: newest_queue,
+            filling,
             lifted: self.queue.lifted(),
             released: self.queue.is_released(),
             recent: self.acknowledged.recent(),

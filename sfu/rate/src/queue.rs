@@ -93,14 +93,11 @@ impl QueueDelay {
         if recent == NONE || base == NONE { 0 } else { recent - base }
     }
 
-    /// What the newest packets met, but for what only some of them did.
-    pub fn newest(&self) -> i64 {
-        self.tail().map_or(0, |tail| tail.least)
-    }
-
-    /// The same, if it does not shrink from one of them to the next: then something on the way paused and goes on.
-    pub fn filling(&self) -> i64 {
-        self.tail().filter(|tail| tail.last + SLACK >= tail.first).map_or(0, |tail| tail.least)
+    /// What the newest packets met, but for what only some of them did; and the same, if it does not shrink from one of them
+    /// to the next: then something on the way paused and goes on.
+    pub fn newest(&self) -> (i64, i64) {
+        let Some(Tail { least, first, last }) = self.tail() else { return (0, 0) };
+        (least, if last + SLACK >= first { least } else { 0 })
     }
 
     /// The newest packets' queueing delays.
@@ -204,7 +201,7 @@ mod tests {
         // Half of it passes; everything comes when the pause ends.
         (50..70).for_each(|packet| line.add(at(packet), at(packet) + (packet - 50) * 10_000));
         (50..60).for_each(|packet| paused.add(at(packet), at(70)));
-        assert!(line.filling() > 150_000 && line.filling() == line.newest(), "{}", line.filling());
-        assert!(paused.newest() > 100_000 && paused.filling() == 0, "{}", paused.filling());
+        assert!(line.newest().1 > 150_000 && line.newest().1 == line.newest().0, "{:?}", line.newest());
+        assert!(paused.newest().0 > 100_000 && paused.newest().1 == 0, "{:?}", paused.newest());
     }
 }
