@@ -42,7 +42,9 @@ pub(crate) struct Claim {
     pub top: usize,
     /// The rung that is granted at present, if any.
     pub present: Option<usize>,
-    /// When that was last another.
+    /// The rung that is being sent: a lesser encoding stands in for the granted one until that has a key frame.
+    pub sent: Option<usize>,
+    /// When another was last granted.
     pub changed: Option<Instant>,
     /// What came of it.
     pub granted: Option<usize>,
@@ -170,6 +172,7 @@ mod tests {
             ladder: ladder(),
             top,
             present: None,
+            sent: None,
             changed: None,
             granted: None,
             reason: Reason::Off,

@@ -76,7 +76,7 @@ impl Shard {
             met: if is_guess { 0 } else { met },
             failed: peer.standing.failed(now),
         };
-        let sent: u64 = self.allocator.claims.iter().filter_map(present_bps).sum();
+        let sent: u64 = self.allocator.claims.iter().filter_map(sent_bps).sum();
         share(budget, &mut self.allocator.claims);
         let is_blind = !self.can_probe(index);
         let peer = &mut self.model.peers[index as usize];
@@ -130,7 +130,7 @@ impl Shard {
         }
         match claim.present.cmp(&claim.granted) {
             std::cmp::Ordering::Less if before.layer.is_some() => moves.rose = true,
-            std::cmp::Ordering::Greater if reason != Reason::Wish => moves.fell = true,
+            std::cmp::Ordering::Greater if reason != Reason::Wish => moves.fell |= claim.sent > claim.granted,
             _ => {}
         }
         let (id, source) = (subscription.id, subscription.publication);
@@ -187,8 +187,8 @@ fn shortage(claims: &[Claim], wished: u64) -> Shortage {
     }
 }
 
-fn present_bps(claim: &Claim) -> Option<u64> {
-    Some(claim.ladder.rungs()[claim.present?].bps)
+fn sent_bps(claim: &Claim) -> Option<u64> {
+    Some(claim.ladder.rungs()[claim.sent?].bps)
 }
 
 impl Model {
@@ -233,11 +233,12 @@ fn claim(
     let wish = subscription.wish;
     let largest = publication.reachable(wish.max_layer).spatial;
     let top = ladder.top(Layer { spatial: largest, temporal: wish.max_layer.temporal });
-    // A lesser encoding may stand in for the one that is granted, until that has a key frame.
-    let being_sent = subscription.encoding().zip(subscription.granted.layer).map(|(encoding, granted)| {
+    let granted = subscription.encoding().and(subscription.granted.layer);
+    let sent = subscription.encoding().zip(granted).map(|(encoding, granted)| {
         let spatial = if publication.is_layered() { granted.spatial } else { granted.spatial.min(encoding) };
         Layer { spatial, ..granted }
     });
+    let rung = |layer: Option<Layer>| ladder.at(layer?).map(|rung| rung.min(top));
     Claim {
         subscription: number,
         importance: Importance {
@@ -248,7 +249,8 @@ fn claim(
         },
         ladder,
         top,
-        present: being_sent.and_then(|layer| ladder.at(layer)).map(|rung| rung.min(top)),
+        present: rung(granted),
+        sent: rung(sent),
         changed: subscription.regranted,
         granted: None,
         reason: Reason::Off,

@@ -562,6 +562,42 @@ fn who_joins_late_sees_a_publisher_that_ignores_requests_all_the_same() {
     assert!(first.at - joined < ms(800), "{:?}", first.at - joined);
 }
 
+/// Each stands in with its least encoding until the next key frame of what it is granted; what is sent says nothing of who is
+/// to have more.
+#[test]
+fn grants_do_not_change_hands_while_lesser_encodings_stand_in() {
+    let mut stage = Stage::new(21);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(1_100);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let videos = [(); 5].map(|()| stage.publish(publisher, Shape::vp8_simulcast()));
+    let play = |stage: &mut Stage, time: u64| {
+        for _ in 0..time {
+            stage.run(ms(1));
+            for video in videos {
+                stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+            }
+        }
+    };
+    play(&mut stage, 8_000);
+    videos.iter().for_each(|video| stage.source(*video).streams[0].wants_key = true);
+    stage.run(ms(100));
+    play(&mut stage, 500);
+    for video in videos {
+        stage.subscribe(subscriber, video);
+    }
+    let (mut before, mut changes) = (Vec::new(), 0);
+    for _ in 0..300 {
+        play(&mut stage, 10);
+        let lines = stage.shard.lines(stage.now);
+        let pictures = lines.iter().flat_map(|line| &line.pictures);
+        let now: Vec<_> = pictures.map(|picture| picture.granted.map(|layer| layer.spatial)).collect();
+        changes += now.iter().zip(&before).filter(|(now, before)| now != before).count();
+        before = now;
+    }
+    assert!(changes <= 5, "each rises once at most: {changes}");
+}
+
 /// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
 #[test]
 fn nothing_is_missing_of_what_is_replayed_to_somebody_who_begins_to_watch_much() {
