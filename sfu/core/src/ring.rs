@@ -212,6 +212,11 @@ impl PacketRing {
         Some(start)
     }
 
+    /// What comes next does not follow the last key frame: nobody can begin with it any more.
+    pub fn forget_key_frame(&mut self) {
+        self.key_frame = None;
+    }
+
     /// When it was last written to; `None` while it owns no memory.
     pub fn last_written(&self) -> Option<Instant> {
         self.written.iter().flatten().max().copied()

@@ -34,8 +34,10 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Notes the first packet of a frame, or any packet where frames don't show.
-    pub fn on_frame(&mut self, now: Instant) {
+    /// Notes the first packet of a frame, or any packet where frames don't show. Says whether it is the first after a stop
+    /// that we asked for.
+    pub fn on_frame(&mut self, now: Instant) -> bool {
+        let mut is_asked_for = false;
         match self.last {
             Some(last) if now.saturating_duration_since(last) <= self.patience() => {
                 let interval = now.saturating_duration_since(last);
@@ -43,8 +45,8 @@ impl Activity {
             }
             Some(last) => {
                 let life = last.saturating_duration_since(self.since.unwrap_or(last));
-                let is_excused = std::mem::take(&mut self.excused);
-                self.probation = if is_excused || life >= GOOD_LIFE {
+                is_asked_for = std::mem::take(&mut self.excused);
+                self.probation = if is_asked_for || life >= GOOD_LIFE {
                     Duration::ZERO
                 } else {
                     (self.probation * 2).clamp(FIRST_PROBATION, MAX_PROBATION)
@@ -56,6 +58,7 @@ impl Activity {
             None => self.since = Some(now),
         }
         self.last = Some(now);
+        is_asked_for
     }
 
     /// Nobody wants the layer any more: that it stops then says nothing against it.

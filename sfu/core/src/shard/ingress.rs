@@ -101,8 +101,13 @@ impl Shard {
             &Packet { meta, payload, dependency_descriptor: descriptor },
             format.codec,
         );
-        if info.frame_start.unwrap_or(true) && !facts.is_padding {
-            encoding.activity.on_frame(now);
+        if info.frame_start.unwrap_or(true)
+            && !facts.is_padding
+            && encoding.activity.on_frame(now)
+            && !facts.key_frame_start
+        {
+            // A publisher that plays a file goes on somewhere in it: what follows refers to what was never sent.
+            encoding.ring.forget_key_frame();
         }
         if facts.is_unplaced && encoding.structures.on_missing(now, sequence) {
             encoding.key_frames.want(now);
