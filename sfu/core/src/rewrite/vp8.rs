@@ -9,6 +9,9 @@ use super::epochs::Epochs;
 /// Past offsets kept; as many as the sequence map keeps stretches. Each costs 6 bytes.
 const MAX_PAST: usize = 48;
 
+/// S and the partition's index: a picture begins with the first partition's start.
+const PICTURE_START: u8 = 0x17;
+const PICTURE_START_OF_FIRST: u8 = 0x10;
 /// X and I: there is a second byte, and by that a picture id.
 const IS_EXTENDED: u8 = 0x80;
 const HAS_PICTURE: u8 = 0x80;
@@ -49,7 +52,7 @@ struct Offsets {
     picture: u16,
     tl0: u8,
     key: u8,
-    /// Pictures go without ids, as their key frame did.
+    /// Pictures go without ids.
     no_ids: bool,
 }
 
@@ -80,8 +83,9 @@ struct Layout {
 ///
 /// Some senders (pion's packetizer among them) leave out a picture id of zero: their first picture has none, and one of
 /// each 32,768 that follow. Receivers tell what a picture refers to by ids if it has one and by sequence numbers if it has
-/// none, and never decode one that refers to a picture of the other kind. So all pictures that follow a key frame have ids
-/// if that has one, and none if it has none.
+/// none, and do not decode what mixes the two; even from one key frame to the next they take a picture that comes late for
+/// the newest of all. So a subscription has ids for good if its first key frame has one, and a zero is put in where it is
+/// missing; else it has none, unless temporal layers need them.
 #[derive(Clone, Debug)]
 pub struct Vp8Numbers {
     offsets: Epochs<Offsets, MAX_PAST>,
@@ -90,6 +94,8 @@ pub struct Vp8Numbers {
     dropped: Option<u16>,
     /// The newest ingress picture id of the stretch, if it had 7 bits.
     short: Option<u16>,
+    /// Whether the newest picture came with an id.
+    had_id: bool,
 }
 
 /// What a turn of 7-bit picture ids counts, of 15-bit ones, and of key indexes.
@@ -99,7 +105,13 @@ const KEY_TURN: u16 = 1 << 5;
 
 impl Default for Vp8Numbers {
     fn default() -> Self {
-        Self { offsets: Epochs::new(Offsets::default()), newest: None, dropped: None, short: None }
+        Self {
+            offsets: Epochs::new(Offsets::default()),
+            newest: None,
+            dropped: None,
+            short: None,
+            had_id: false,
+        }
     }
 }
 
@@ -119,8 +131,10 @@ impl Vp8Numbers {
 
     /// What makes the numbers of a key frame follow the last ones sent.
     fn following(&self, layout: Layout, read: Newest) -> Offsets {
-        let no_ids = layout.picture == 0;
-        let Some(newest) = self.newest else { return Offsets { no_ids, ..Offsets::default() } };
+        let has_none = layout.picture == 0;
+        let Some(newest) = self.newest else { return Offsets { no_ids: has_none, ..Offsets::default() } };
+        // A source that has none at all takes the place of one that had.
+        let no_ids = if self.offsets.present().no_ids { layout.tl0 == 0 } else { has_none && !self.had_id };
         Offsets {
             picture: newest.picture.wrapping_add(1).wrapping_sub(read.picture),
             tl0: newest.tl0.wrapping_add(1).wrapping_sub(read.tl0),
@@ -186,12 +200,12 @@ impl Vp8Numbers {
             let picture = present.picture.wrapping_add(SHORT_TURN);
             self.offsets.begin(sequence, Offsets { picture, ..present });
         }
-        if is_newest
-            && layout.picture > 0
-            && self.offsets.present().no_ids
-            && Vp8Descriptor::parse(payload).is_some_and(|descriptor| descriptor.is_key_frame)
-        {
-            self.offsets.begin(sequence, self.following(layout, read));
+        if is_newest && payload[0] & PICTURE_START == PICTURE_START_OF_FIRST {
+            let had_none = layout.picture == 0 && !self.had_id && !self.offsets.present().no_ids;
+            if had_none && Vp8Descriptor::parse(payload).is_some_and(|descriptor| descriptor.is_key_frame) {
+                self.offsets.begin(sequence, self.following(layout, read));
+            }
+            self.had_id = layout.picture > 0;
         }
         let offsets = self.offsets.at(sequence)?;
         let picture = read.picture.wrapping_add(offsets.picture);

@@ -184,24 +184,41 @@ fn pion(picture: u16, is_key_frame: bool) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_after_a_key_frame_without_an_id_have_none() {
+fn a_subscription_whose_first_key_frame_has_no_id_has_none() {
     let mut vp8 = Vp8Numbers::default();
     vp8.start(100, &pion(0, true));
-    for (sequence, picture) in (100..).zip([0, 1, 2, 127, 128]) {
-        let prefix = vp8.forward(sequence, &pion(picture, picture == 0)).unwrap();
+    let without = |vp8: &mut Vp8Numbers, sequence, picture, is_key_frame| {
+        let payload = pion(picture, is_key_frame);
+        let prefix = vp8.forward(sequence, &payload).unwrap();
         let expected: &[u8] = if picture == 0 { &[0x10] } else { &[0x90, 0x00] };
         assert_eq!(prefix.as_bytes(), expected, "{picture}");
-        assert_eq!(prefix.replaces() + 1, pion(picture, false).len());
+        assert_eq!(prefix.replaces() + 1, payload.len());
+    };
+    for (sequence, picture) in (100..).zip([0, 1, 2, 127, 128, 129]) {
+        without(&mut vp8, sequence, picture, picture == 0 || picture == 129);
     }
-    let mut key_frame = |sequence, picture| long_id(vp8.forward(sequence, &pion(picture, true)).unwrap());
-    let id = key_frame(105, 129);
-    assert_eq!(key_frame(105, 129), id, "sent again");
-    assert_eq!(
-        long_id(vp8.forward(106, &pion(130, false)).unwrap()),
-        id + 1,
-        "a key frame has one: so has what follows"
+    vp8.start(106, &pion(500, true));
+    without(&mut vp8, 106, 500, true);
+    without(&mut vp8, 103, 127, false);
+    // Temporal layers need them.
+    vp8.start(107, &full(7, 1, 0, 1));
+    assert!(
+        matches!(*vp8.forward(107, &full(7, 1, 0, 1)).unwrap().as_bytes(), [0x90, 0xf0, high, ..] if high & 0x80 != 0)
     );
-    assert_eq!(vp8.forward(103, &pion(127, false)).unwrap().as_bytes(), &[0x90, 0x00], "sent again");
+    without(&mut vp8, 106, 500, true);
+}
+
+#[test]
+fn a_source_without_ids_in_the_place_of_one_with_has_none_after_its_second_key_frame() {
+    let mut vp8 = Vp8Numbers::default();
+    let (key, delta) = ([0x10, 0], [0x10, 1]);
+    vp8.start(100, &pion(7, true));
+    vp8.forward(100, &pion(7, true));
+    vp8.start(101, &key);
+    assert_eq!(long_id(vp8.forward(101, &key).unwrap()), 8, "a zero that was left out, for all one knows");
+    vp8.forward(102, &delta);
+    assert_eq!(vp8.forward(103, &key).unwrap().as_bytes(), [0x10]);
+    assert_eq!(vp8.forward(104, &delta).unwrap().as_bytes(), [0x10]);
 }
 
 #[test]
