@@ -73,7 +73,9 @@ impl Publication {
         (conference, conference_id): (u32, ConferenceId),
         media: IngressMedia,
     ) -> Self {
-        let encodings = media.encodings.iter().map(|_| EncodingState::new(media.kind)).collect();
+        let mut encodings: Vec<_> = media.encodings.iter().map(|_| EncodingState::new(media.kind)).collect();
+        // Nobody wants them yet.
+        encodings.iter_mut().for_each(|encoding| encoding.activity.excuse());
         Self {
             id,
             peer,

@@ -598,35 +598,39 @@ fn grants_do_not_change_hands_while_lesser_encodings_stand_in() {
     assert!(changes <= 5, "each rises once at most: {changes}");
 }
 
-/// A file goes on somewhere in it when somebody watches again: what its pictures refer to was never sent.
+/// A file goes on somewhere in it when somebody watches, at first or again: what its pictures refer to was never sent.
 #[test]
 fn nobody_begins_with_a_key_frame_from_before_the_publisher_was_told_to_stop() {
-    let mut stage = Stage::new(22);
-    stage.reports_arrivals = true;
-    stage.line.down = neck(5_000);
-    let (publisher, first, later) = (stage.join(), stage.join(), stage.join());
-    let video = stage.publish(publisher, Shape { layers: vec![(600, 1)], ..Shape::vp8() });
-    let play = |stage: &mut Stage, time: u64| {
-        for _ in 0..time {
-            stage.run(ms(1));
-            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+    for is_watched_first in [true, false] {
+        let mut stage = Stage::new(22);
+        stage.reports_arrivals = true;
+        stage.line.down = neck(5_000);
+        let (publisher, first, later) = (stage.join(), stage.join(), stage.join());
+        let video = stage.publish(publisher, Shape { layers: vec![(600, 1)], ..Shape::vp8() });
+        let play = |stage: &mut Stage, time: u64| {
+            for _ in 0..time {
+                stage.run(ms(1));
+                stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+            }
+        };
+        stage.run(ms(100));
+        if is_watched_first {
+            let subscription = stage.subscribe(first, video);
+            stage.run(secs(1));
+            stage.command(Command::Unsubscribe { subscription });
         }
-    };
-    stage.run(ms(100));
-    let subscription = stage.subscribe(first, video);
-    stage.run(secs(1));
-    stage.command(Command::Unsubscribe { subscription });
-    stage.source(video).is_paused = true;
-    play(&mut stage, 2_000);
-    let subscription = stage.subscribe(later, video);
-    play(&mut stage, 100);
-    stage.source(video).is_paused = false;
-    play(&mut stage, 1_000);
-    assert_eq!(stage.playback(subscription).frames.len(), 0);
-    stage.source(video).streams[0].wants_key = true;
-    stage.run(ms(200));
-    let playback = stage.playback(subscription);
-    assert!(playback.frames.first().is_some_and(|frame| frame.is_key), "{:?}", playback.frames.first());
+        stage.source(video).is_paused = true;
+        play(&mut stage, 2_000);
+        let subscription = stage.subscribe(later, video);
+        play(&mut stage, 100);
+        stage.source(video).is_paused = false;
+        play(&mut stage, 1_000);
+        assert_eq!(stage.playback(subscription).frames.len(), 0);
+        stage.source(video).streams[0].wants_key = true;
+        stage.run(ms(200));
+        let playback = stage.playback(subscription);
+        assert!(playback.frames.first().is_some_and(|frame| frame.is_key), "{:?}", playback.frames.first());
+    }
 }
 
 /// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
