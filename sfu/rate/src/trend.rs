@@ -244,7 +244,10 @@ mod tests {
             trend.push(group * step);
         }
         let slope = trend.slope().expect("they are just close enough");
-        assert!((20.0..30.0).contains(&slope), "four minutes within 16 s, from one half to the other: {slope}");
+        assert!(
+            (20.0..30.0).contains(&slope),
+            "four minutes within 16 s, from one half to the other: {slope}"
+        );
         trend.push(MAX_SPAN + 2 * step);
         assert_eq!(trend.slope(), None);
     }
