@@ -533,21 +533,25 @@ impl Subscription {
         len.is_some()
     }
 
-    /// Whether padding can be sent on it, see [`Self::probe`].
-    pub fn can_probe(&self) -> bool {
-        self.started && self.rtx_ssrc.is_some() && self.transport_cc_id.is_some() && self.is_video()
+    /// Whether padding can be sent on it, see [`Self::probe`], and if `is_late` also before the first picture.
+    pub fn can_probe(&self, is_late: bool) -> bool {
+        let is_due = self.started || is_late && self.wish.enabled;
+        is_due && self.rtx_ssrc.is_some() && self.transport_cc_id.is_some() && self.is_video()
     }
 
     /// Sends so many bytes of padding, and at most what one packet takes, on the retransmission stream
-    /// ([RFC 4588 §4](https://www.rfc-editor.org/rfc/rfc4588#section-4) has packets of padding only in mind). False if
-    /// there is none, or nothing was sent yet whose clock it could go by.
+    /// ([RFC 4588 §4](https://www.rfc-editor.org/rfc/rfc4588#section-4) has packets of padding only in mind). False if there is
+    /// none, or it is not [`Self::can_probe`].
     pub fn probe(&mut self, now: Instant, bytes: usize, way: &mut Way<'_>, egress: &mut Egress) -> bool {
-        let (Some(timestamp), Some(rtx_ssrc)) = (self.timeline.newest(), self.rtx_ssrc) else { return false };
         let rtx = self.formats.iter().find_map(|format| format.rtx_payload_type);
-        let (Some(payload_type), Some(id), true) = (rtx, self.transport_cc_id, self.started) else {
+        let (Some(rtx_ssrc), Some(payload_type), Some(id)) = (self.rtx_ssrc, rtx, self.transport_cc_id)
+        else {
             return false;
         };
-        let Some(line) = way.line.as_deref_mut() else { return false };
+        let timestamp = self.timeline.newest();
+        let Some(line) = way.line.as_deref_mut().filter(|line| self.can_probe(line.is_late(now))) else {
+            return false;
+        };
         let around = FIXED_HEADER_LEN + TRANSPORT_CC_LEN + way.srtp.overhead() + BELOW_RTP;
         let padding = bytes.saturating_sub(around).clamp(1, usize::from(u8::MAX)) as u8;
         let fixed = FixedHeader {

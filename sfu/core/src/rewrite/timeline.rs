@@ -180,9 +180,9 @@ impl Timeline {
         timestamp.wrapping_add(self.offset)
     }
 
-    /// The highest egress timestamp sent, for packets of our own making.
-    pub fn newest(&self) -> Option<u32> {
-        self.newest.map(|newest| newest.timestamp as u32)
+    /// The highest egress timestamp sent, or what the first will be: for packets of our own making.
+    pub fn newest(&self) -> u32 {
+        self.newest.map_or(self.first, |newest| newest.timestamp as u32)
     }
 
     fn advance(&mut self, now: Instant, newest: Newest, sequence: u64, timestamp: u32) -> u32 {

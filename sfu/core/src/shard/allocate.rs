@@ -78,7 +78,7 @@ impl Shard {
         };
         let sent: u64 = self.allocator.claims.iter().filter_map(sent_bps).sum();
         share(budget, &mut self.allocator.claims);
-        let is_blind = !self.can_probe(index);
+        let is_blind = !self.can_probe(now, index);
         let peer = &mut self.model.peers[index as usize];
         if peer.downlink.as_mut().is_some_and(|line| line.tries(now, is_blind)) {
             begin(&mut self.allocator.claims);
@@ -108,9 +108,13 @@ impl Shard {
     }
 
     /// Whether there is a picture with whose retransmission stream more can be looked for than is sent.
-    fn can_probe(&self, peer: u32) -> bool {
-        let mut reported = self.model.peers[peer as usize].reported.iter();
-        reported.any(|at| self.model.subscriptions.get(*at as usize).is_some_and(Subscription::can_probe))
+    fn can_probe(&self, now: Instant, peer: u32) -> bool {
+        let peer = &self.model.peers[peer as usize];
+        let is_late = peer.downlink.as_ref().is_some_and(|line| line.is_late(now));
+        let subscriptions =
+            peer.senders.iter().filter_map(|(_, at)| self.model.subscriptions.get(*at as usize));
+        let mut subscriptions = subscriptions;
+        subscriptions.any(|subscription| subscription.can_probe(is_late))
     }
 
     /// Puts a claim's share in force.

@@ -108,9 +108,12 @@ impl Shard {
         let Self { model, out, .. } = self;
         let Model { peers, subscriptions, .. } = model;
         let peer = &mut peers[index as usize];
-        for at in 0..peer.reported.len() {
-            let subscription = peer.reported[at];
+        for at in 0..peer.senders.len() {
+            let (ssrc, subscription) = peer.senders[at];
             let subscription = &mut subscriptions[subscription as usize];
+            if subscription.ssrc() != ssrc {
+                continue; // its retransmission stream
+            }
             for _ in 0..MAX_TURN {
                 let Some(bytes) = peer.downlink.as_mut().and_then(|line| line.padding(now)) else { return };
                 let Some(mut way) = peer.way() else { return };

@@ -633,6 +633,39 @@ fn nobody_begins_with_a_key_frame_from_before_the_publisher_was_told_to_stop() {
     }
 }
 
+/// Nothing can be shown until the publisher's next key frames, of all encodings: by then it is known which the line carries.
+#[test]
+fn who_waits_for_a_first_picture_gets_the_right_one() {
+    let mut stage = Stage::new(24);
+    stage.reports_arrivals = true;
+    stage.line.down = neck(5_000);
+    let (publisher, subscriber) = (stage.join(), stage.join());
+    let video = stage.publish(publisher, Shape { temporal_layers: 1, ..Shape::vp8_simulcast() });
+    let audio = stage.publish(publisher, Shape::opus());
+    let play = |stage: &mut Stage, time: u64| {
+        for _ in 0..time {
+            stage.run(ms(1));
+            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+        }
+    };
+    stage.run(ms(100));
+    stage.source(video).is_paused = true;
+    play(&mut stage, 4_000);
+    stage.subscribe(subscriber, audio);
+    let subscription = stage.subscribe(subscriber, video);
+    play(&mut stage, 100);
+    stage.source(video).is_paused = false;
+    play(&mut stage, 1_500);
+    assert_eq!(stage.playback(subscription).frames.len(), 0);
+    stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = true);
+    stage.run(ms(50));
+    play(&mut stage, 1_000);
+    let playback = stage.playback(subscription);
+    assert!(playback.frames.iter().all(|frame| frame.is_decoded));
+    let shown = playback.stretches().into_iter().map(|stretch| stretch.0);
+    assert_eq!(shown.last(), Some(2), "{:?}", playback.stretches());
+}
+
 /// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
 #[test]
 fn nothing_is_missing_of_what_is_replayed_to_somebody_who_begins_to_watch_much() {

@@ -46,7 +46,7 @@ fn a_second_of_a(begin: Instant) -> Timeline {
 #[test]
 fn one_encoding_keeps_its_distances() {
     let timeline = a_second_of_a(start());
-    assert_eq!(timeline.newest(), Some(FIRST.wrapping_add(990 * 90)));
+    assert_eq!(timeline.newest(), FIRST.wrapping_add(990 * 90));
     assert_eq!(timeline.present(A.base), FIRST, "as a sender report needs it");
 }
 
@@ -220,7 +220,11 @@ fn late_packets_keep_the_time_of_their_stretch() {
     timeline.forward(now, 140, B.timestamp(ms(1023)));
     assert_eq!(timeline.forward(now, 131, A.timestamp(ms(990))), Some(FIRST.wrapping_add(990 * 90)));
     assert_eq!(timeline.at(120, A.timestamp(ms(330))), Some(FIRST.wrapping_add(330 * 90)));
-    assert_eq!(timeline.newest(), timeline.at(140, B.timestamp(ms(1023))), "and do not move what follows");
+    assert_eq!(
+        Some(timeline.newest()),
+        timeline.at(140, B.timestamp(ms(1023))),
+        "and do not move what follows"
+    );
 }
 
 #[test]
@@ -323,7 +327,8 @@ proptest! {
                 let (step, most) = (sent.wrapping_sub(newest) as i32, (now - since).as_millis() as i32 + 1000);
                 prop_assert!(step > 0 && step <= most * 90 + 90, "{step}");
             }
-            if let Some(sent) = timeline.newest().filter(|sent| newest.is_none_or(|newest| newest.0 != *sent)) {
+            let sent = timeline.newest();
+            if newest.is_none_or(|newest| newest.0 != sent) {
                 newest = Some((sent, now));
             }
         }
