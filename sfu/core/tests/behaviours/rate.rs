@@ -662,8 +662,8 @@ fn who_waits_for_a_first_picture_gets_the_right_one() {
     play(&mut stage, 1_000);
     let playback = stage.playback(subscription);
     assert!(playback.frames.iter().all(|frame| frame.is_decoded));
-    let shown = playback.stretches().into_iter().map(|stretch| stretch.0);
-    assert_eq!(shown.last(), Some(2), "{:?}", playback.stretches());
+    let stretches = playback.stretches();
+    assert_eq!(stretches.last().map(|stretch| stretch.0), Some(2), "{stretches:?}");
 }
 
 /// Pictures of many small packets, all at once: more than may wait for the line. Whose do not fit get theirs a little later.
