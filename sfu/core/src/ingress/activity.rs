@@ -66,6 +66,11 @@ impl Activity {
         self.excused = true;
     }
 
+    /// Somebody wants it again. If it has not stopped by now, it is no stop that was asked for that comes.
+    pub fn want(&mut self, now: Instant) {
+        self.excused &= !self.is_active(now);
+    }
+
     /// Whether somebody may be given this layer. The very first packet suffices.
     pub fn is_active(&self, now: Instant) -> bool {
         let (Some(last), Some(since)) = (self.last, self.since) else { return false };
@@ -147,6 +152,19 @@ mod tests {
         let last = send(&mut activity, begin + ms(5000), ms(33), ms(11_000));
         activity.on_frame(last + ms(4000));
         assert!(activity.is_active(last + ms(4000)));
+    }
+
+    #[test]
+    fn a_stop_is_asked_for_once_and_not_after_a_wish() {
+        let (begin, mut activity) = (start(), Activity::default());
+        activity.excuse();
+        let last = send(&mut activity, begin, ms(33), ms(1_000));
+        let mut wanted = activity;
+        wanted.want(last + ms(33));
+        assert!(!wanted.on_frame(last + ms(4_000)), "it went on, and stopped later");
+        activity.want(last + ms(2_000));
+        assert!(activity.on_frame(last + ms(4_000)), "it had stopped");
+        assert!(!activity.on_frame(last + ms(9_000)));
     }
 
     #[test]

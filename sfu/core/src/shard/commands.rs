@@ -58,7 +58,7 @@ impl Shard {
             Command::SetWish { subscription, wish } => self.set_wish(now, subscription, wish),
             Command::Unsubscribe { subscription } => {
                 if let Some(&subscription) = self.model.subscription_ids.get(&subscription) {
-                    self.unsubscribe(subscription);
+                    self.unsubscribe(now, subscription);
                 }
             }
         }
@@ -133,7 +133,7 @@ impl Shard {
         let senders = self.model.peers[peer as usize].senders.clone();
         for (_, subscription) in senders {
             if self.model.subscriptions.contains(subscription as usize) {
-                self.unsubscribe(subscription);
+                self.unsubscribe(now, subscription);
             }
         }
         self.model.peers[peer as usize].transport.close(now);
@@ -231,7 +231,7 @@ impl Shard {
         if let Some(rtx_ssrc) = rtx_ssrc {
             entry.add_sender(rtx_ssrc, subscription);
         }
-        self.tell_layers_wanted(publication);
+        self.tell_layers_wanted(now, publication);
         self.allocate_for(now, subscription);
         self.start_subscription(now, subscription);
     }
@@ -241,7 +241,7 @@ impl Shard {
         let entry = &mut self.model.subscriptions[subscription as usize];
         let (was_enabled, publication) = (entry.wish.enabled, entry.publication);
         entry.wish = wish;
-        self.tell_layers_wanted(publication);
+        self.tell_layers_wanted(now, publication);
         self.allocate_for(now, subscription);
         if wish.enabled && !was_enabled {
             self.start_subscription(now, subscription);
@@ -251,11 +251,11 @@ impl Shard {
         }
     }
 
-    fn unsubscribe(&mut self, index: u32) {
+    fn unsubscribe(&mut self, now: Instant, index: u32) {
         let publication = self.model.subscriptions[index as usize].publication;
         self.model.publications[publication as usize].subscribers.retain(|entry| *entry != index);
         self.remove_subscription(index);
-        self.tell_layers_wanted(publication);
+        self.tell_layers_wanted(now, publication);
     }
 
     /// Takes it out of the tables, but for its publication's list.
@@ -271,7 +271,7 @@ impl Shard {
     }
 
     /// Which layers anybody wants: all up to the highest that an enabled subscription asks for.
-    fn tell_layers_wanted(&mut self, publication: u32) {
+    fn tell_layers_wanted(&mut self, now: Instant, publication: u32) {
         let Self { model, out, .. } = self;
         let entry = &mut model.publications[publication as usize];
         if !entry.is_video() {
@@ -287,8 +287,10 @@ impl Shard {
         let layers = highest.map_or(0, |highest| u8::MAX >> (7 - highest));
         if layers != entry.layers_wanted {
             for (at, encoding) in entry.encodings.iter_mut().enumerate() {
-                if (entry.layers_wanted & !layers) >> at & 1 == 1 {
-                    encoding.activity.excuse();
+                match (entry.layers_wanted >> at & 1, layers >> at & 1) {
+                    (1, 0) => encoding.activity.excuse(),
+                    (0, 1) => encoding.activity.want(now),
+                    _ => {}
                 }
             }
             entry.layers_wanted = layers;
