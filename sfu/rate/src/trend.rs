@@ -133,10 +133,13 @@ impl Trend {
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
         self.push(delta.at);
-        if self.len == WINDOW
-            && let Some(slope) = self.slope()
-        {
-            self.judge(slope, delta);
+        if self.len < WINDOW {
+            return;
+        }
+        match self.slope() {
+            Some(slope) => self.judge(slope, delta),
+            None if !self.is_dense() => self.usage = Usage::Normal,
+            None => {}
         }
     }
 
@@ -150,11 +153,15 @@ impl Trend {
         self.len = (self.len + 1).min(WINDOW);
     }
 
+    /// Whether groups are so close together that they tell of a queue.
+    fn is_dense(&self) -> bool {
+        let newest = self.points[(self.next + WINDOW - 1) % WINDOW].0;
+        newest.saturating_sub(self.points[self.next].0) <= MAX_SPAN
+    }
+
     /// How much of a second the delay grows in one; `None` while groups arrived at one time, or too far apart.
     fn slope(&self) -> Option<f64> {
-        let newest = self.points[(self.next + WINDOW - 1) % WINDOW].0;
-        let is_told = newest.saturating_sub(self.points[self.next].0) <= MAX_SPAN;
-        self.sums.slope().filter(|_| is_told).map(|slope| slope * MICROS)
+        self.sums.slope().filter(|_| self.is_dense()).map(|slope| slope * MICROS)
     }
 
     fn judge(&mut self, slope: f64, delta: GroupDelta) {
