@@ -34,8 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const YOUNG: Duration = Duration::from_secs(1);
 /// A picture that nobody knows the line to carry is tried for so long: until probes beside it tell.
 const TRIAL: Duration = Duration::from_secs(1);
-/// A first picture comes within this, replayed or asked for, unless a publisher answers no requests.
-const LATE: Duration = Duration::from_millis(500);
 /// What a packet has around it: UDP, and IP of version 4, in bytes. Six's 20 more are in the margin.
 pub(crate) const BELOW_RTP: usize = 28;
 /// So much may leave at once while all that is wanted has room: what a publisher sends together stays together, in one
@@ -71,7 +69,6 @@ pub(crate) struct Downlink {
     waiting: VecDeque<Waiting>,
     /// What is to be sent again, before all that: a subscription, and a number that it was sent under.
     again: VecDeque<(u32, u16)>,
-    began: Instant,
     first_sent: Option<Instant>,
     heard: bool,
     /// When there last was nothing with which to look for more.
@@ -89,7 +86,6 @@ impl Downlink {
             pacer,
             waiting: VecDeque::new(),
             again: VecDeque::new(),
-            began: now,
             first_sent: None,
             heard: false,
             blind: None,
@@ -198,12 +194,6 @@ impl Downlink {
     pub fn is_guess(&self, now: Instant) -> bool {
         let is_young = self.first_sent.is_none_or(|first| now < first + YOUNG);
         is_young && !self.is_reported() && self.estimator.is_guess()
-    }
-
-    /// Whether a first picture should have come by now. Then padding alone looks for what the line carries, so that the
-    /// picture is the right one when it comes; earlier it would, of many who join behind one line, keep pictures from all.
-    pub fn is_late(&self, now: Instant) -> bool {
-        now >= self.began + LATE
     }
 
     /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.

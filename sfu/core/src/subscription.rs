@@ -1,6 +1,6 @@
 //! One participant's wish for a publication, and what it takes to send it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use weir_rtp::extension::ExtensionWriter;
@@ -32,6 +32,8 @@ const MAX_HEADER: usize = FIXED_HEADER_LEN + 4 + 4 + 256;
 
 /// Packets of a stream without retransmission stream that can go again: 1.3 s of audio, more than any receiver waits.
 const REPEATABLE: usize = 64;
+/// A first picture comes within this of its grant, replayed or asked for, unless a publisher answers no requests.
+const LATE: Duration = Duration::from_millis(500);
 /// A header extension block with nothing but a transport-wide number, in bytes.
 const TRANSPORT_CC_LEN: usize = 8;
 
@@ -403,7 +405,10 @@ impl Subscription {
         way: &mut Way<'_>,
         egress: &mut Egress,
     ) -> bool {
-        let Some(timestamp) = self.timeline.forward(now, number, offer.facts.timestamp) else { return false };
+        let Some(timestamp) = self.timeline.forward(offer.packet.meta.arrived, number, offer.facts.timestamp)
+        else {
+            return false;
+        };
         let Some(format) = self.format(offer.codec) else { return false };
         // Without a retransmission stream the packet may go again under its number, and then without padding.
         let may_pad = self.has_rtx(format);
@@ -533,10 +538,18 @@ impl Subscription {
         len.is_some()
     }
 
-    /// Whether padding can be sent on it, see [`Self::probe`], and if `is_late` also before the first picture.
-    pub fn can_probe(&self, is_late: bool) -> bool {
-        let is_due = self.started || is_late && self.wish.enabled;
-        is_due && self.rtx_ssrc.is_some() && self.transport_cc_id.is_some() && self.is_video()
+    /// Whether a first picture should have come by now. Then padding alone looks for what the line carries, so that the
+    /// picture is the right one when it comes; earlier it would, of many who join behind one line, keep pictures from all.
+    fn is_late(&self, now: Instant) -> bool {
+        !self.started && self.wish.enabled && self.regranted.is_some_and(|at| now >= at + LATE)
+    }
+
+    /// Whether padding can be sent on it, see [`Self::probe`].
+    pub fn can_probe(&self, now: Instant) -> bool {
+        (self.started || self.is_late(now))
+            && self.rtx_ssrc.is_some()
+            && self.transport_cc_id.is_some()
+            && self.is_video()
     }
 
     /// Sends so many bytes of padding, and at most what one packet takes, on the retransmission stream
@@ -549,9 +562,7 @@ impl Subscription {
             return false;
         };
         let timestamp = self.timeline.newest();
-        let Some(line) = way.line.as_deref_mut().filter(|line| self.can_probe(line.is_late(now))) else {
-            return false;
-        };
+        let Some(line) = way.line.as_deref_mut().filter(|_| self.can_probe(now)) else { return false };
         let around = FIXED_HEADER_LEN + TRANSPORT_CC_LEN + way.srtp.overhead() + BELOW_RTP;
         let padding = bytes.saturating_sub(around).clamp(1, usize::from(u8::MAX)) as u8;
         let fixed = FixedHeader {

@@ -29,6 +29,7 @@ const MAX_AHEAD: Duration = Duration::from_secs(10);
 /// The newest packet in order, to measure the next stretch from.
 #[derive(Clone, Copy, Debug)]
 struct Newest {
+    /// When it arrived, however much later it was sent.
     at: Instant,
     /// Egress timestamp, extended.
     timestamp: u64,
@@ -136,7 +137,7 @@ impl Timeline {
         let squeezed_from = (self.late > 0).then_some(timestamp);
         self.mappings.begin(sequence, Mapping { offset, squeezed_from });
         // The packet itself is yet to come; it must find the time that was chosen for it, however long the pause.
-        self.newest = Some(Newest { at: now, timestamp: chosen, sequence: sequence.saturating_sub(1) });
+        self.newest = Some(Newest { at: arrived, timestamp: chosen, sequence: sequence.saturating_sub(1) });
     }
 
     /// When, in egress time, a stretch should begin according to the sender reports, if that can be true.
@@ -148,12 +149,13 @@ impl Timeline {
             .then(|| by_arrival.saturating_add_signed(difference))
     }
 
-    /// The timestamp of a packet with egress number `sequence`; `None` when it belongs to a stretch long past.
+    /// The timestamp of a packet that arrived at that time, with egress number `sequence`; `None` when it belongs to a stretch
+    /// long past.
     #[inline]
-    pub fn forward(&mut self, now: Instant, sequence: u64, timestamp: u32) -> Option<u32> {
+    pub fn forward(&mut self, arrived: Instant, sequence: u64, timestamp: u32) -> Option<u32> {
         match self.newest {
             Some(newest) if sequence > newest.sequence => {
-                Some(self.advance(now, newest, sequence, timestamp))
+                Some(self.advance(arrived, newest, sequence, timestamp))
             }
             _ => self.at(sequence, timestamp),
         }
@@ -185,10 +187,10 @@ impl Timeline {
         self.newest.map_or(self.first, |newest| newest.timestamp as u32)
     }
 
-    fn advance(&mut self, now: Instant, newest: Newest, sequence: u64, timestamp: u32) -> u32 {
+    fn advance(&mut self, arrived: Instant, newest: Newest, sequence: u64, timestamp: u32) -> u32 {
         let caught_up = self.present(timestamp);
         let step = i64::from(caught_up.wrapping_sub(newest.timestamp as u32).cast_signed());
-        let elapsed = self.ticks(now.saturating_duration_since(newest.at));
+        let elapsed = self.ticks(arrived.saturating_duration_since(newest.at));
         let least = -(self.ticks(MAX_BACK).saturating_add(self.late) as i64);
         let most = elapsed.saturating_add(self.ticks(MAX_AHEAD)) as i64;
         let (egress, extended) = if step < least || step > most {
@@ -218,7 +220,7 @@ impl Timeline {
             (caught_up, newest.timestamp + step.max(0) as u64)
         };
         // All packets of a frame count from its first, or the last of a large frame would shift what follows.
-        let at = if extended == newest.timestamp { newest.at } else { now };
+        let at = if extended == newest.timestamp { newest.at } else { arrived };
         self.newest = Some(Newest { at, timestamp: extended, sequence });
         egress
     }

@@ -109,12 +109,9 @@ impl Shard {
 
     /// Whether there is a picture with whose retransmission stream more can be looked for than is sent.
     fn can_probe(&self, now: Instant, peer: u32) -> bool {
-        let peer = &self.model.peers[peer as usize];
-        let is_late = peer.downlink.as_ref().is_some_and(|line| line.is_late(now));
-        let subscriptions =
-            peer.senders.iter().filter_map(|(_, at)| self.model.subscriptions.get(*at as usize));
-        let mut subscriptions = subscriptions;
-        subscriptions.any(|subscription| subscription.can_probe(is_late))
+        let mut senders = self.model.peers[peer as usize].senders.iter();
+        senders
+            .any(|(_, at)| self.model.subscriptions.get(*at as usize).is_some_and(|one| one.can_probe(now)))
     }
 
     /// Puts a claim's share in force.

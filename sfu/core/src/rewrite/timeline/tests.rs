@@ -173,6 +173,24 @@ fn a_pause_in_what_is_caught_up_with_is_short() {
     );
 }
 
+/// A key frame comes while what is replayed before it still waits.
+#[test]
+fn a_stretch_that_begins_before_the_last_has_caught_up_is_in_the_present() {
+    for (from, to) in [(None, None), (A.report(ms(2_500)), A.report(ms(2_500)))] {
+        let begin = start();
+        let mut timeline = Timeline::new(RATE, FIRST);
+        timeline.start_with_past(begin + ms(3_000), begin, 100, A.timestamp(ms(0)), None, None);
+        for frame in 0..10 {
+            timeline.forward(begin + ms(33 * frame), 100 + frame, A.timestamp(ms(33 * frame))).unwrap();
+        }
+        timeline.start(begin + ms(3_201), 110, A.timestamp(ms(3_201)), from, to);
+        let live = timeline.forward(begin + ms(3_201), 110, A.timestamp(ms(3_201))).unwrap();
+        let error = live.wrapping_sub(FIRST.wrapping_add(201 * 90)).cast_signed();
+        assert!(error.abs() <= 2, "off by {error}");
+        assert_eq!(timeline.present(A.timestamp(ms(3_234))), live.wrapping_add(33 * 90), "what reports say");
+    }
+}
+
 #[test]
 fn a_switch_to_a_kept_key_frame_catches_up() {
     let begin = start();
