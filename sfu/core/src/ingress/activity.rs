@@ -66,9 +66,9 @@ impl Activity {
         self.excused = true;
     }
 
-    /// Somebody wants it again. If it has not stopped by now, it is no stop that was asked for that comes.
+    /// Somebody wants it. If it has not begun or not stopped by now, it is no stop that was asked for that comes.
     pub fn want(&mut self, now: Instant) {
-        self.excused &= !self.is_active(now);
+        self.excused &= self.last.is_some() && !self.is_active(now);
     }
 
     /// Whether somebody may be given this layer. The very first packet suffices.
@@ -165,6 +165,11 @@ mod tests {
         activity.want(last + ms(2_000));
         assert!(activity.on_frame(last + ms(4_000)), "it had stopped");
         assert!(!activity.on_frame(last + ms(9_000)));
+        let mut unborn = Activity::default();
+        unborn.excuse();
+        unborn.want(begin);
+        unborn.on_frame(begin + ms(100));
+        assert!(!unborn.on_frame(begin + ms(1_100)), "a shared screen that stands still");
     }
 
     #[test]
