@@ -44,6 +44,16 @@ fn standstill(stage: &mut Stage, subscription: SubscriptionId, from: Duration) -
     longest
 }
 
+/// Publishers that answer no requests for key frames, as those that play files.
+fn play_deaf(stage: &mut Stage, videos: &[PublicationId], time: Duration) {
+    for _ in 0..time.as_millis() {
+        stage.run(ms(1));
+        for video in videos {
+            stage.source(*video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
+        }
+    }
+}
+
 fn last_encoding(stage: &mut Stage, subscription: SubscriptionId) -> u8 {
     stage.playback(subscription).frames.last().expect("pictures").id.encoding
 }
@@ -496,12 +506,7 @@ fn a_lesser_picture_stands_in_for_one_whose_publisher_ignores_requests() {
     stage.line.down = neck(5_000);
     let (publisher, subscriber) = (stage.join(), stage.join());
     let video = stage.publish(publisher, Shape { temporal_layers: 1, ..Shape::vp8_simulcast() });
-    let play = |stage: &mut Stage, time: Duration| {
-        for _ in 0..time.as_millis() {
-            stage.run(ms(1));
-            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
-        }
-    };
+    let play = |stage: &mut Stage, time: Duration| play_deaf(stage, &[video], time);
     let subscription = stage.subscribe(subscriber, video);
     stage.run(secs(6));
     assert_eq!(last_encoding(&mut stage, subscription), 2);
@@ -544,12 +549,7 @@ fn who_joins_late_sees_a_publisher_that_ignores_requests_all_the_same() {
     stage.line.down = neck(5_000);
     let (publisher, subscriber) = (stage.join(), stage.join());
     let video = stage.publish(publisher, Shape::vp8_simulcast());
-    let play = |stage: &mut Stage, time: Duration| {
-        for _ in 0..time.as_millis() {
-            stage.run(ms(1));
-            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
-        }
-    };
+    let play = |stage: &mut Stage, time: Duration| play_deaf(stage, &[video], time);
     play(&mut stage, secs(6));
     let before: usize = stage.source(video).streams.iter().map(|stream| stream.key_frames.len()).sum();
     let joined = stage.now;
@@ -571,24 +571,17 @@ fn grants_do_not_change_hands_while_lesser_encodings_stand_in() {
     stage.line.down = neck(1_100);
     let (publisher, subscriber) = (stage.join(), stage.join());
     let videos = [(); 5].map(|()| stage.publish(publisher, Shape::vp8_simulcast()));
-    let play = |stage: &mut Stage, time: u64| {
-        for _ in 0..time {
-            stage.run(ms(1));
-            for video in videos {
-                stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
-            }
-        }
-    };
-    play(&mut stage, 8_000);
+    let play = |stage: &mut Stage, time: Duration| play_deaf(stage, &videos, time);
+    play(&mut stage, ms(8_000));
     videos.iter().for_each(|video| stage.source(*video).streams[0].wants_key = true);
     stage.run(ms(100));
-    play(&mut stage, 500);
+    play(&mut stage, ms(500));
     for video in videos {
         stage.subscribe(subscriber, video);
     }
     let (mut before, mut changes) = (Vec::new(), 0);
     for _ in 0..300 {
-        play(&mut stage, 10);
+        play(&mut stage, ms(10));
         let lines = stage.shard.lines(stage.now);
         let pictures = lines.iter().flat_map(|line| &line.pictures);
         let now: Vec<_> = pictures.map(|picture| picture.granted.map(|layer| layer.spatial)).collect();
@@ -607,12 +600,7 @@ fn nobody_begins_with_a_key_frame_from_before_the_publisher_was_told_to_stop() {
         stage.line.down = neck(5_000);
         let (publisher, first, later) = (stage.join(), stage.join(), stage.join());
         let video = stage.publish(publisher, Shape { layers: vec![(600, 1)], ..Shape::vp8() });
-        let play = |stage: &mut Stage, time: u64| {
-            for _ in 0..time {
-                stage.run(ms(1));
-                stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
-            }
-        };
+        let play = |stage: &mut Stage, time: Duration| play_deaf(stage, &[video], time);
         stage.run(ms(100));
         if is_watched_first {
             let subscription = stage.subscribe(first, video);
@@ -620,11 +608,11 @@ fn nobody_begins_with_a_key_frame_from_before_the_publisher_was_told_to_stop() {
             stage.command(Command::Unsubscribe { subscription });
         }
         stage.source(video).is_paused = true;
-        play(&mut stage, 2_000);
+        play(&mut stage, ms(2_000));
         let subscription = stage.subscribe(later, video);
-        play(&mut stage, 100);
+        play(&mut stage, ms(100));
         stage.source(video).is_paused = false;
-        play(&mut stage, 1_000);
+        play(&mut stage, ms(1_000));
         assert_eq!(stage.playback(subscription).frames.len(), 0);
         stage.source(video).streams[0].wants_key = true;
         stage.run(ms(200));
@@ -642,24 +630,19 @@ fn who_waits_for_a_first_picture_gets_the_right_one() {
     let (publisher, subscriber) = (stage.join(), stage.join());
     let video = stage.publish(publisher, Shape { temporal_layers: 1, ..Shape::vp8_simulcast() });
     let audio = stage.publish(publisher, Shape::opus());
-    let play = |stage: &mut Stage, time: u64| {
-        for _ in 0..time {
-            stage.run(ms(1));
-            stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = false);
-        }
-    };
+    let play = |stage: &mut Stage, time: Duration| play_deaf(stage, &[video], time);
     stage.run(ms(100));
     stage.source(video).is_paused = true;
-    play(&mut stage, 4_000);
+    play(&mut stage, ms(4_000));
     stage.subscribe(subscriber, audio);
     let subscription = stage.subscribe(subscriber, video);
-    play(&mut stage, 100);
+    play(&mut stage, ms(100));
     stage.source(video).is_paused = false;
-    play(&mut stage, 1_500);
+    play(&mut stage, ms(1_500));
     assert_eq!(stage.playback(subscription).frames.len(), 0);
     stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = true);
     stage.run(ms(50));
-    play(&mut stage, 1_000);
+    play(&mut stage, ms(1_000));
     let playback = stage.playback(subscription);
     assert!(playback.frames.iter().all(|frame| frame.is_decoded));
     let stretches = playback.stretches();
