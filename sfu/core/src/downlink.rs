@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use weir_rate::{Because, BitRate, Class, Estimator, Explanation, Limits, Pacer, Reported};
+use weir_rate::{Because, BitRate, Class, Estimator, Explanation, FIRST_NUMBER, Limits, Pacer, Reported};
 use weir_rtp::rtcp::TransportFeedback;
 
 use crate::subscription::Subscription;
@@ -60,19 +60,29 @@ const OF_MET: f64 = 0.97;
 const WIDER: f64 = 1.1;
 
 /// One peer's line; see the module's description. Bound: [`MAX_WAITING`] names, and [`MAX_WAITING_AGAIN`].
+///
+/// What each packet asks for comes first, in the order of memory: that of a hundred peers is not near.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Downlink {
-    estimator: Estimator,
     /// Stands for the estimator where the peer numbers no arrivals.
-    reported: Option<Reported>,
+    reported: Option<Box<Reported>>,
     pacer: Pacer,
+    first_sent: Option<Instant>,
+    /// When there last was nothing with which to look for more.
+    blind: Option<Instant>,
+    heard: bool,
+    queues: Queues,
+    estimator: Estimator,
+}
+
+/// What may not go yet.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Queues {
     waiting: VecDeque<Waiting>,
     /// What is to be sent again, before all that: a subscription, and a number that it was sent under.
     again: VecDeque<(u32, u16)>,
-    first_sent: Option<Instant>,
-    heard: bool,
-    /// When there last was nothing with which to look for more.
-    blind: Option<Instant>,
 }
 
 impl Downlink {
@@ -81,14 +91,13 @@ impl Downlink {
         let mut pacer = Pacer::new(now, START);
         pacer.set_burst(LONG_BURST);
         Self {
-            estimator: Estimator::new(now, limits),
             reported: None,
             pacer,
-            waiting: VecDeque::new(),
-            again: VecDeque::new(),
             first_sent: None,
-            heard: false,
             blind: None,
+            heard: false,
+            queues: Queues::default(),
+            estimator: Estimator::new(now, limits),
         }
     }
 
@@ -97,7 +106,7 @@ impl Downlink {
         let mut line = Self::new(now);
         let reported = Reported::new(now, Limits::default(), estimate);
         line.pacer.set_target(reported.target());
-        (line.reported, line.heard) = (Some(reported), true);
+        (line.reported, line.heard) = (Some(Box::new(reported)), true);
         line
     }
 
@@ -132,11 +141,12 @@ impl Downlink {
     /// A packet of `bytes` leaves, all headers included. Answers its transport-wide number.
     #[inline]
     pub fn on_sent(&mut self, now: Instant, bytes: usize) -> u16 {
-        if self.first_sent.is_none() {
-            self.first_sent = Some(now);
-        }
         let cluster = self.pacer.on_sent(now, bytes);
-        self.estimator.on_sent(now, bytes, cluster)
+        let number = self.estimator.on_sent(now, bytes, cluster);
+        if number == FIRST_NUMBER {
+            self.first_sent.get_or_insert(now);
+        }
+        number
     }
 
     pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
@@ -214,14 +224,14 @@ impl Downlink {
     /// Whether a picture's packet may leave now, ahead of nothing that waits.
     #[inline]
     pub fn passes(&self, now: Instant) -> bool {
-        self.waiting.is_empty()
-            && self.again.is_empty()
+        self.queues.waiting.is_empty()
+            && self.queues.again.is_empty()
             && (self.pacer.when(now, Class::Video) <= now || !self.is_limited(now))
     }
 
     /// Whether a packet may be sent again now, ahead of nothing that is to be.
     pub fn passes_again(&self, now: Instant) -> bool {
-        self.again.is_empty() && self.is_due_again(now)
+        self.queues.again.is_empty() && self.is_due_again(now)
     }
 
     fn is_due_again(&self, now: Instant) -> bool {
@@ -230,14 +240,15 @@ impl Downlink {
 
     /// Lets a packet wait to be sent again, unless it does or too many do.
     pub fn wait_again(&mut self, subscription: u32, number: u16) {
-        if self.again.len() < MAX_WAITING_AGAIN && !self.again.contains(&(subscription, number)) {
-            self.again.push_back((subscription, number));
+        if self.queues.again.len() < MAX_WAITING_AGAIN && !self.queues.again.contains(&(subscription, number))
+        {
+            self.queues.again.push_back((subscription, number));
         }
     }
 
     /// The next that may be sent again now.
     pub fn take_due_again(&mut self, now: Instant) -> Option<(u32, u16)> {
-        self.is_due_again(now).then(|| self.again.pop_front()).flatten()
+        self.is_due_again(now).then(|| self.queues.again.pop_front()).flatten()
     }
 
     /// A layer was left in a hurry.
@@ -247,14 +258,14 @@ impl Downlink {
 
     /// Whether so many packets more may wait.
     pub fn has_room_for(&self, packets: usize) -> bool {
-        self.waiting.len() + packets <= MAX_WAITING
+        self.queues.waiting.len() + packets <= MAX_WAITING
     }
 
     /// Lets a packet wait. False if too many do.
     pub fn wait(&mut self, waiting: Waiting) -> bool {
         let has_room = self.has_room_for(1);
         if has_room {
-            self.waiting.push_back(waiting);
+            self.queues.waiting.push_back(waiting);
         }
         has_room
     }
@@ -266,7 +277,7 @@ impl Downlink {
         let mut waits = [false; MAX_WAITING];
         let of_it =
             |name: &&Waiting| (name.subscription, name.encoding) == (first.subscription, first.encoding);
-        for waiting in self.waiting.iter().filter(of_it) {
+        for waiting in self.queues.waiting.iter().filter(of_it) {
             if let Some(waits) = place(waiting).and_then(|place| waits.get_mut(place)) {
                 *waits = true;
             }
@@ -274,7 +285,9 @@ impl Downlink {
         for name in names.rev() {
             match place(&name).and_then(|place| waits.get(place)) {
                 Some(true) => {}
-                Some(false) if self.waiting.len() < MAX_WAITING => self.waiting.push_front(name),
+                Some(false) if self.queues.waiting.len() < MAX_WAITING => {
+                    self.queues.waiting.push_front(name)
+                }
                 _ => return false,
             }
         }
@@ -284,7 +297,7 @@ impl Downlink {
     /// The next that may go now.
     pub fn take_due(&mut self, now: Instant) -> Option<Waiting> {
         let due = self.pacer.when(now, Class::Video) <= now || !self.is_limited(now);
-        due.then(|| self.waiting.pop_front()).flatten()
+        due.then(|| self.queues.waiting.pop_front()).flatten()
     }
 
     /// Whether it waited too long to be of use.
@@ -295,12 +308,12 @@ impl Downlink {
     /// Whether so much of an encoding waits that a key frame of it makes all that needless.
     pub fn is_needless(&self, subscription: u32, encoding: u8) -> bool {
         let of_it = |name: &&Waiting| name.subscription == subscription && name.encoding == encoding;
-        self.waiting.len() >= NEEDLESS && self.waiting.iter().filter(of_it).count() >= NEEDLESS
+        self.queues.waiting.len() >= NEEDLESS && self.queues.waiting.iter().filter(of_it).count() >= NEEDLESS
     }
 
     /// About how many bytes of pictures wait.
     pub fn backlog(&self) -> u64 {
-        self.waiting.len() as u64 * TYPICAL
+        self.queues.waiting.len() as u64 * TYPICAL
     }
 
     /// Whether a packet waits already.
@@ -308,19 +321,19 @@ impl Downlink {
         let is_it = |name: &Waiting| {
             (name.subscription, name.encoding, name.sequence) == (subscription, encoding, sequence)
         };
-        self.waiting.iter().any(is_it)
+        self.queues.waiting.iter().any(is_it)
     }
 
     /// Whether much of a subscription waits.
     pub fn is_behind(&self, subscription: u32) -> bool {
-        self.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
+        self.queues.waiting.iter().filter(|name| name.subscription == subscription).count() >= NEEDLESS
     }
 
     /// Nothing of the subscription of this number waits any more but the rest of its picture of which part has left. What
     /// is forgotten is skipped: nothing may be sent as if it followed.
     pub fn forget_all_but_begun(&mut self, number: u32, subscription: &mut Subscription) {
         let begun = subscription.begun();
-        self.waiting.retain(|name| {
+        self.queues.waiting.retain(|name| {
             let stays = name.subscription != number || Some((name.encoding, name.timestamp)) == begun;
             if !stays {
                 subscription.skip(name.encoding, name.sequence);
@@ -331,8 +344,8 @@ impl Downlink {
 
     /// A subscription goes: nothing of it waits any more.
     pub fn forget(&mut self, subscription: u32) {
-        self.waiting.retain(|name| name.subscription != subscription);
-        self.again.retain(|name| name.0 != subscription);
+        self.queues.waiting.retain(|name| name.subscription != subscription);
+        self.queues.again.retain(|name| name.0 != subscription);
     }
 
     /// How many bytes of padding a probe wants now.
@@ -354,8 +367,8 @@ impl Downlink {
     /// When something that waits, or padding, may leave.
     #[inline]
     pub fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let media = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
-        let again = (!self.again.is_empty()).then(|| self.pacer.when(now, Class::Retransmission));
+        let media = (!self.queues.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
+        let again = (!self.queues.again.is_empty()).then(|| self.pacer.when(now, Class::Retransmission));
         [media, again, self.pacer.next_of_cluster()].into_iter().flatten().min()
     }
 
@@ -441,7 +454,7 @@ mod tests {
         assert!(line.is_needless(1, 0));
         line.forget(1);
         line.forget(2);
-        assert!(line.waiting.is_empty());
+        assert!(line.queues.waiting.is_empty());
     }
 
     #[test]

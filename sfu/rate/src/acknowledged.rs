@@ -21,43 +21,55 @@ const _: () = assert!(FULL_AGE <= STEADY);
 /// not a slow line, from which they come one by one.
 const PAUSE: i64 = 50_000;
 const AFTER_PAUSE: u32 = 4_000;
+/// After so long without an arrival, or of packets sent so far apart, nothing from before is compared with.
+const FORGOTTEN: i64 = 1 << 22;
 /// [`STEADY`] in [`STEP`]s, and some; and how many there is room for at first. Powers of two, so that places in the ring
 /// are cheap to tell.
-const MAX_STEPS: usize = 256;
-const FIRST_STEPS: usize = 16;
+const MAX_STEPS: u32 = 256;
+const FIRST_STEPS: u32 = 16;
+/// What lies between any two steps fits into their 32 bits.
+const _: () = assert!(MAX_STEPS as i64 * FORGOTTEN < 1 << 31);
 
+/// Packets that arrived together. Times are the low halves of microseconds: what is far away in memory costs more than
+/// putting them together, and all that is asked of them is how far apart they are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
-    sent: i64,
-    arrived: i64,
+    sent: u32,
+    arrived: u32,
     bytes: u32,
+    before: Totals,
     /// All of its packets waited in a queue.
     queued: bool,
     /// Between this step and the next lie packets that no feedback told of.
     interrupted: bool,
-    before: Totals,
 }
 
-/// Of all steps before one: a step's bytes take until the next one. Times that nothing is told of are left out.
+/// Of all steps before one, modulo 2^32: a step's bytes take until the next one. Times that nothing is told of are left
+/// out.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
-    bytes: u64,
-    sent: i64,
-    arrived: i64,
+    bytes: u32,
+    sent: u32,
+    arrived: u32,
 }
 
 impl Totals {
-    /// With `step`, which the next one follows `sent` and `arrived` later.
-    fn with(self, step: &Step, sent: i64, arrived: i64) -> Self {
+    /// With `step`, which the next one follows at these times.
+    fn with(self, step: &Step, sent: u32, arrived: u32) -> Self {
         if step.interrupted {
             return self;
         }
         Self {
-            bytes: self.bytes + u64::from(step.bytes),
-            sent: self.sent + sent - step.sent,
-            arrived: self.arrived + arrived - step.arrived,
+            bytes: self.bytes.wrapping_add(step.bytes),
+            sent: self.sent.wrapping_add(sent.wrapping_sub(step.sent)),
+            arrived: self.arrived.wrapping_add(arrived.wrapping_sub(step.arrived)),
         }
     }
+}
+
+/// How much later one time is than another.
+fn apart(later: u32, earlier: u32) -> i64 {
+    later.wrapping_sub(earlier).cast_signed().into()
 }
 
 /// What a line carried while it was full.
@@ -78,72 +90,61 @@ const GREW: f64 = 1.1;
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     steps: Steps,
-    /// Where the newest [`RECENT`] and [`STEADY`] begin, as numbers of steps: a search would touch memory that is cold by
-    /// the time of the next feedback.
-    recent: usize,
-    steady: usize,
+    /// Where the newest [`RECENT`] and [`STEADY`] begin, in steps before the newest: a search would touch memory that is
+    /// cold by the time of the next feedback.
+    recent: u32,
+    steady: u32,
+    /// When the newest step was sent and arrived, if there is one.
+    newest: (i64, i64),
     /// When the newest packet that waited in a queue arrived.
     queued: Option<i64>,
 }
 
-/// The newest steps, numbered from zero on. As few as are needed: a ring that is longer is cold wherever it is written.
+/// The newest steps, counted back from the newest. As few as are needed: a ring that is longer is cold wherever it is
+/// written.
 #[derive(Debug, Default)]
 struct Steps {
     /// By number modulo its length, a power of two.
-    ring: Vec<Step>,
-    first: usize,
-    end: usize,
+    ring: Box<[Step]>,
+    /// The number of the next, and how many before it are kept.
+    next: u32,
+    len: u32,
 }
 
 impl Steps {
-    fn get(&self, number: usize) -> Option<&Step> {
-        let is_kept = self.first <= number && number < self.end;
-        if is_kept { self.ring.get(self.place(number)) } else { None }
-    }
-
-    fn newest(&self) -> Option<&Step> {
-        self.get(self.end.wrapping_sub(1))
+    fn get(&self, back: u32) -> Option<&Step> {
+        if back < self.len { self.ring.get(self.place(back)) } else { None }
     }
 
     fn newest_mut(&mut self) -> Option<&mut Step> {
-        let place = self.place(self.end.wrapping_sub(1));
-        if self.first < self.end { self.ring.get_mut(place) } else { None }
+        let place = self.place(0);
+        if self.len > 0 { self.ring.get_mut(place) } else { None }
     }
 
-    /// Those before `needed` make room.
-    fn push(&mut self, step: Step, needed: usize) {
-        if self.end - self.first == self.ring.len() {
-            if self.first < needed || self.ring.len() == MAX_STEPS {
-                self.first += 1;
-            } else {
-                self.grow();
-            }
+    /// Of those before the newest `needed`, one makes room.
+    fn push(&mut self, step: Step, needed: u32) {
+        let room = self.ring.len() as u32;
+        if self.len == room && self.len <= needed && room < MAX_STEPS {
+            self.grow();
         }
-        let place = self.place(self.end);
+        self.next = self.next.wrapping_add(1);
+        self.len = (self.len + 1).min(self.ring.len() as u32);
+        let place = self.place(0);
         self.ring[place] = step;
-        self.end += 1;
     }
 
+    #[cold]
     fn grow(&mut self) {
-        let mut ring = vec![Step::default(); (self.ring.len() * 2).max(FIRST_STEPS)];
-        let mask = ring.len() - 1;
-        for number in self.first..self.end {
-            ring[number & mask] = self.ring[self.place(number)];
+        let room = (self.ring.len() as u32 * 2).max(FIRST_STEPS);
+        let mut ring = vec![Step::default(); room as usize].into_boxed_slice();
+        for back in 0..self.len {
+            ring[(self.next.wrapping_sub(1 + back) & (room - 1)) as usize] = self.ring[self.place(back)];
         }
         self.ring = ring;
     }
 
-    fn place(&self, number: usize) -> usize {
-        number & self.ring.len().wrapping_sub(1)
-    }
-
-    fn clear(&mut self) {
-        self.first = self.end;
-    }
-
-    /// From the newest on.
-    fn back(&self) -> impl Iterator<Item = &Step> {
-        (self.first..self.end).rev().filter_map(|number| self.get(number))
+    fn place(&self, back: u32) -> usize {
+        self.next.wrapping_sub(1 + back) as usize & self.ring.len().wrapping_sub(1)
     }
 }
 
@@ -151,34 +152,46 @@ impl Acknowledged {
     /// Takes a packet that arrived, and whether it waited in a queue; packets come in the order of sending. Times in
     /// microseconds.
     pub fn add(&mut self, sent: i64, arrived: i64, bytes: u16, queued: bool) {
+        let (sent_after, arrived_after) = (sent - self.newest.0, arrived - self.newest.1);
+        if sent_after >= FORGOTTEN || arrived_after >= FORGOTTEN {
+            self.clear();
+        }
         if queued {
             self.queued = self.queued.max(Some(arrived));
         }
         let mut before = Totals::default();
         if let Some(last) = self.steps.newest_mut() {
-            if arrived - last.arrived < STEP && !last.interrupted {
+            if arrived_after < STEP && !last.interrupted {
                 last.bytes = last.bytes.saturating_add(bytes.into());
                 last.queued &= queued;
                 return;
             }
-            before = last.before.with(last, sent, arrived);
+            before = last.before.with(last, sent as u32, arrived as u32);
+            (self.recent, self.steady) = (self.recent + 1, self.steady + 1);
         }
-        let step = Step { sent, arrived, bytes: bytes.into(), queued, interrupted: false, before };
-        self.steps.push(step, self.recent.min(self.steady));
+        self.newest = (sent, arrived);
+        let step = Step {
+            sent: sent as u32,
+            arrived: arrived as u32,
+            bytes: bytes.into(),
+            before,
+            queued,
+            interrupted: false,
+        };
+        self.steps.push(step, self.recent.max(self.steady));
         self.recent = self.advanced(self.recent, before, RECENT);
         self.steady = self.advanced(self.steady, before, STEADY);
     }
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
-    fn advanced(&self, from: usize, newest: Totals, span: i64) -> usize {
-        let Steps { ring, first, end } = &self.steps;
-        let mut at = from.max(*first);
-        while at + 1 < *end {
-            let step = &ring[self.steps.place(at + 1)];
-            if newest.arrived - step.before.arrived < span {
+    fn advanced(&self, from: u32, newest: Totals, span: i64) -> u32 {
+        let mut at = from.min(self.steps.len - 1);
+        while at > 0 {
+            let step = &self.steps.ring[self.steps.place(at - 1)];
+            if apart(newest.arrived, step.before.arrived) < span {
                 break;
             }
-            at += 1;
+            at -= 1;
         }
         at
     }
@@ -191,8 +204,8 @@ impl Acknowledged {
     }
 
     pub fn clear(&mut self) {
-        self.steps.clear();
-        (self.recent, self.steady, self.queued) = (self.steps.first, self.steps.first, None);
+        self.steps.len = 0;
+        (self.recent, self.steady, self.queued) = (0, 0, None);
     }
 
     /// Over the newest [`RECENT`]; on a full line this is what the line carries.
@@ -207,22 +220,25 @@ impl Acknowledged {
     /// What the line carried of late while packets waited for it. What arrives otherwise says how much was sent, and
     /// nothing of how much there could be.
     pub fn full(&self) -> Option<FullLine> {
-        let newest = self.steps.newest()?.arrived;
-        if newest - self.queued? > FULL_AGE {
+        if self.newest.1 - self.queued? > FULL_AGE {
             return None;
         }
+        let mut next = self.steps.get(0)?;
+        let newest = next.arrived;
         let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
-        for (step, next) in self.steps.back().skip(1).zip(self.steps.back()) {
-            if arrived >= FULL || newest - step.arrived > FULL_AGE {
+        for step in (1..self.steps.len).map_while(|back| self.steps.get(back)) {
+            if arrived >= FULL || apart(newest, step.arrived) > FULL_AGE {
                 break;
             }
+            let took = apart(next.arrived, step.arrived);
             // A line that is full when a step came and when the next did was so between, unless it paused.
-            let paused = next.arrived - step.arrived > PAUSE && next.bytes > AFTER_PAUSE;
+            let paused = took > PAUSE && next.bytes > AFTER_PAUSE;
             if step.queued && next.queued && !step.interrupted && !paused {
                 bytes += u64::from(step.bytes);
-                sent += next.sent - step.sent;
-                arrived += next.arrived - step.arrived;
+                sent += apart(next.sent, step.sent);
+                arrived += took;
             }
+            next = step;
         }
         let covered = arrived.max(sent);
         (covered >= FULL_LEAST).then(|| FullLine {
@@ -231,13 +247,13 @@ impl Acknowledged {
         })
     }
 
-    /// Between that step and the newest.
-    fn since(&self, oldest: usize) -> Option<BitRate> {
-        let newest = self.steps.newest()?.before;
-        let oldest = self.steps.get(oldest)?.before;
-        let (sent, arrived) = (newest.sent - oldest.sent, newest.arrived - oldest.arrived);
-        let covered = arrived.max(sent);
-        (covered >= LEAST).then(|| BitRate::over(newest.bytes - oldest.bytes, covered))
+    /// Between the step so far back and the newest.
+    fn since(&self, back: u32) -> Option<BitRate> {
+        let newest = self.steps.get(0)?.before;
+        let oldest = self.steps.get(back)?.before;
+        let covered = apart(newest.arrived, oldest.arrived).max(apart(newest.sent, oldest.sent));
+        let bytes = newest.bytes.wrapping_sub(oldest.bytes);
+        (covered >= LEAST).then(|| BitRate::over(bytes.into(), covered))
     }
 }
 
@@ -254,7 +270,7 @@ mod tests {
         }
         assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
-        assert!(acknowledged.steps.end - acknowledged.steps.first <= MAX_STEPS);
+        assert!(acknowledged.steps.len <= MAX_STEPS);
     }
 
     #[test]
@@ -269,19 +285,30 @@ mod tests {
             }
             acknowledged.add(at, at, 1_000, false);
             let steps = &acknowledged.steps;
-            let newest = steps.newest().unwrap().before.arrived;
-            for (number, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
-                let lies_before = |step: &Step| newest - step.before.arrived >= span;
-                let before = (steps.first..steps.end).map_while(|number| steps.get(number));
-                let before = before.take_while(|step| lies_before(step)).count();
-                assert_eq!(number, steps.first + before.saturating_sub(1), "packet {packet}");
+            let newest = steps.get(0).unwrap().before.arrived;
+            for (back, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
+                let lies_before = |step: &Step| apart(newest, step.before.arrived) >= span;
+                let after = (0..steps.len).map_while(|back| steps.get(back));
+                let after = after.take_while(|step| !lies_before(step)).count() as u32;
+                assert_eq!(back, after.min(steps.len - 1), "packet {packet}");
             }
         }
         acknowledged.clear();
-        acknowledged.add(0, 0, 1_000, false);
-        let first = acknowledged.steps.first;
-        assert_eq!((acknowledged.recent, acknowledged.steady), (first, first));
+        acknowledged.add(at, at, 1_000, false);
+        assert_eq!((acknowledged.recent, acknowledged.steady, acknowledged.steps.len), (0, 0, 1));
         assert_eq!(acknowledged.steady(), None);
+    }
+
+    #[test]
+    fn what_came_before_a_long_pause_is_forgotten() {
+        let mut acknowledged = Acknowledged::default();
+        (0..200).for_each(|packet| acknowledged.add(packet * 10_000, packet * 10_000, 1_250, true));
+        acknowledged.add(FORGOTTEN + 2_000_000, FORGOTTEN + 2_000_000, 1_250, false);
+        assert_eq!((acknowledged.steady(), acknowledged.full()), (None, None));
+        // Who says that all of a day arrived at once proves nothing.
+        let mut squeezed = Acknowledged::default();
+        (0..86_400 * 2).for_each(|packet| squeezed.add(packet * 500_000, packet * 50, 1_250, false));
+        assert_eq!(squeezed.steady(), None);
     }
 
     #[test]

@@ -39,8 +39,8 @@ const QUEUED: i64 = 8_000;
 /// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row.
 const SILENCE: Duration = Duration::from_millis(700);
 const HALVING: Duration = Duration::from_millis(500);
-/// When nothing was sent for so long, a queue of ours is gone, and what was lost long past.
-const IDLE: Duration = Duration::from_secs(1);
+/// When nothing was sent for so long, a queue of ours is gone, and what was lost long past. In microseconds.
+const IDLE: i64 = 1_000_000;
 /// An eighth of what was is little enough to ask a dead line with, and enough to be quick when it comes back.
 const MAX_HALVINGS: u32 = 3;
 /// A silence after which so little is missing, and so little queues (in microseconds), was a pause of the receiver's.
@@ -142,38 +142,42 @@ pub struct Disbelieved {
 }
 
 /// The send-side bandwidth estimator of one peer; see the crate's page for how to drive it.
+///
+/// There are more of them than the nearest memory holds, and each packet and each feedback asks for another. So what is
+/// asked for together lies together: first what sending a packet needs, then what feedback needs; what each leaves in
+/// its parts for rarer days comes last in them.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Estimator {
     epoch: Instant,
-    limits: Limits,
+    /// When the first packet left that no feedback followed.
+    unanswered: Option<Instant>,
     history: SentHistory,
-    reference: Option<i64>,
+    statuses: u32,
     /// The number after the last that feedback reported on.
     expected: Option<u16>,
+    limited: ApplicationLimited,
+    reference: Option<i64>,
     offset: Option<i64>,
+    round_trip: RoundTrip,
+    acknowledged: Acknowledged,
     grouping: Grouping,
     trend: Trend,
     queue: QueueDelay,
-    acknowledged: Acknowledged,
-    loss: LossControl,
-    limited: ApplicationLimited,
-    is_limited: bool,
-    round_trip: RoundTrip,
-    probes: Probes,
     control: RateControl,
+    loss: LossControl,
+    probes: Probes,
+    limits: Limits,
     /// When the last packet of a probe was sent.
     probed: Option<i64>,
-    /// When the first packet left that no feedback followed.
-    unanswered: Option<Instant>,
-    last_sent: Option<Instant>,
     halvings: u32,
     /// The estimate before the silence.
     spoken: BitRate,
+    is_limited: bool,
     heard: bool,
     /// The first few feedbacks, counted.
     feedbacks: u8,
     newest_probe: Option<(Instant, ProbeResult)>,
-    statuses: u32,
     disbelieved: Disbelieved,
 }
 
@@ -199,7 +203,6 @@ impl Estimator {
             control: RateControl::new(now, limits.start, limits.least, limits.most),
             probed: None,
             unanswered: None,
-            last_sent: None,
             halvings: 0,
             spoken: limits.start,
             heard: false,
@@ -220,7 +223,6 @@ impl Estimator {
             self.probed = Some(sent);
         }
         self.limited.on_sent(sent, bytes);
-        self.last_sent = Some(now);
         self.unanswered.get_or_insert(now);
         self.statuses = (self.statuses + STATUSES_PER_PACKET).min(MAX_STATUSES);
         self.history.push(sent, bytes, cluster)
@@ -273,8 +275,8 @@ impl Estimator {
             && self.loss.limit().is_none()
             && self.halvings == 0;
         // Who sends nothing hears nothing, and would never learn that the line is free again.
-        let is_idle = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= IDLE);
-        let calm = is_calm || is_idle;
+        let is_idle = || self.history.newest().is_none_or(|at| self.micros(now) - at >= IDLE);
+        let calm = is_calm || is_idle();
         let noise = Duration::from_micros(self.trend.noise());
         self.probes.poll(now, target, calm, noise)
     }
@@ -378,7 +380,7 @@ impl Estimator {
         };
         let arrived = arrived?;
         match before {
-            Fate::Received => return None,
+            Fate::Forgotten | Fate::Received => return None,
             Fate::Lost => self.loss.on_recovered(),
             Fate::Unknown => self.loss.add(packet.sent, packet.bytes, false),
         }

@@ -4,7 +4,10 @@ use crate::ClusterId;
 
 /// At 5,000 packets a second 1.6 s: feedback that comes later than that tells nothing new.
 pub const MAX_SENT: usize = 8_192;
-const FIRST_SENT: usize = 64;
+/// Few at first: what turns round in little memory is still near when feedback asks for it.
+const FIRST_SENT: usize = 16;
+/// The transport-wide number of the first packet.
+pub const FIRST_NUMBER: u16 = 1;
 
 /// A packet younger than this whose fate is unknown is worth memory; an older one may be forgotten.
 const WORTH_KEEPING: i64 = 1_500_000;
@@ -12,6 +15,8 @@ const WORTH_KEEPING: i64 = 1_500_000;
 /// What is known of a packet's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
+    /// Nothing was sent under this number, or it is too long ago.
+    Forgotten,
     Unknown,
     Lost,
     Received,
@@ -20,7 +25,6 @@ pub enum Fate {
 /// A packet that left.
 #[derive(Clone, Copy, Debug)]
 pub struct SentPacket {
-    sequence: u64,
     /// In microseconds since the estimator began.
     pub sent: i64,
     pub bytes: u16,
@@ -34,30 +38,31 @@ pub struct SentPacket {
 #[derive(Debug)]
 pub struct SentHistory {
     /// By number modulo its length, a power of two.
-    slots: Vec<SentPacket>,
+    slots: Box<[SentPacket]>,
     next: u64,
 }
 
-const EMPTY: SentPacket =
-    SentPacket { sequence: u64::MAX, sent: 0, bytes: 0, cluster: None, fate: Fate::Received };
+const EMPTY: SentPacket = SentPacket { sent: 0, bytes: 0, cluster: None, fate: Fate::Forgotten };
 
 impl SentHistory {
     pub fn new() -> Self {
-        Self { slots: Vec::new(), next: 1 }
+        Self { slots: Box::default(), next: FIRST_NUMBER.into() }
     }
 
     /// Notes a packet and gives it its number.
     #[inline]
     pub fn push(&mut self, sent: i64, bytes: u16, cluster: Option<ClusterId>) -> u16 {
-        if self.slots.is_empty() {
-            self.slots.resize(FIRST_SENT, EMPTY);
-        }
-        let oldest = self.slots[self.index(self.next)];
-        if oldest.fate == Fate::Unknown && sent - oldest.sent < WORTH_KEEPING && self.slots.len() < MAX_SENT {
+        let index = self.index(self.next);
+        let has_room = self.slots.get(index).is_some_and(|oldest| {
+            oldest.fate != Fate::Unknown
+                || sent - oldest.sent >= WORTH_KEEPING
+                || self.slots.len() == MAX_SENT
+        });
+        if !has_room {
             self.grow();
         }
         let (sequence, index) = (self.next, self.index(self.next));
-        self.slots[index] = SentPacket { sequence, sent, bytes, cluster, fate: Fate::Unknown };
+        self.slots[index] = SentPacket { sent, bytes, cluster, fate: Fate::Unknown };
         self.next += 1;
         sequence as u16
     }
@@ -65,25 +70,29 @@ impl SentHistory {
     /// The packet with this number on the wire. A number that was never sent looks like one from long ago, which is
     /// not here either.
     pub fn find(&mut self, wire: u16) -> Option<&mut SentPacket> {
-        if self.slots.is_empty() {
-            return None;
-        }
         let newest = self.next - 1;
-        let sequence = newest.checked_sub(u64::from((newest as u16).wrapping_sub(wire)))?;
-        let index = self.index(sequence);
-        Some(&mut self.slots[index]).filter(|slot| slot.sequence == sequence)
+        let age = (newest as u16).wrapping_sub(wire);
+        let index = self.index(newest.checked_sub(age.into())?);
+        let is_here = usize::from(age) < self.slots.len();
+        self.slots.get_mut(index).filter(|packet| is_here && packet.fate != Fate::Forgotten)
+    }
+
+    /// When the newest packet left.
+    pub fn newest(&self) -> Option<i64> {
+        let newest = self.slots.get(self.index(self.next - 1))?;
+        (newest.fate != Fate::Forgotten).then_some(newest.sent)
     }
 
     fn index(&self, sequence: u64) -> usize {
-        (sequence & (self.slots.len() as u64 - 1)) as usize
+        sequence as usize & self.slots.len().wrapping_sub(1)
     }
 
+    #[cold]
     fn grow(&mut self) {
-        let mut slots = vec![EMPTY; self.slots.len() * 2];
-        std::mem::swap(&mut slots, &mut self.slots);
-        for slot in slots.into_iter().filter(|slot| slot.sequence != EMPTY.sequence) {
-            let index = self.index(slot.sequence);
-            self.slots[index] = slot;
+        let before = std::mem::take(&mut self.slots);
+        self.slots = vec![EMPTY; (before.len() * 2).max(FIRST_SENT)].into_boxed_slice();
+        for sequence in self.next.saturating_sub(before.len() as u64)..self.next {
+            self.slots[self.index(sequence)] = before[sequence as usize & (before.len() - 1)];
         }
     }
 }
@@ -118,7 +127,7 @@ mod tests {
         for packet in 0..100_000 {
             slow.push(packet * 20_000, 100, None);
         }
-        assert!(slow.slots.len() <= 2 * FIRST_SENT, "old packets make room: {}", slow.slots.len());
+        assert_eq!(slow.slots.len(), 128, "old packets make room: 75 are young");
     }
 
     #[test]

@@ -43,7 +43,7 @@ mod trend;
 
 pub use bit_rate::BitRate;
 pub use estimator::{Because, Disbelieved, Estimator, Explanation, Limits};
-pub use history::MAX_SENT;
+pub use history::{FIRST_NUMBER, MAX_SENT};
 pub use pacer::{Class, Pacer};
 pub use probe::{ClusterId, ProbeCluster, ProbeReason, ProbeResult};
 pub use reported::Reported;

@@ -15,7 +15,7 @@ const LONG: i64 = 700_000;
 #[derive(Debug, Default)]
 pub struct ApplicationLimited {
     bytes: [u32; STEPS],
-    newest: usize,
+    newest: u8,
     began: i64,
     limited: bool,
     since: i64,
@@ -25,7 +25,8 @@ impl ApplicationLimited {
     #[inline]
     pub fn on_sent(&mut self, now: i64, bytes: u16) {
         self.advance(now);
-        self.bytes[self.newest] = self.bytes[self.newest].saturating_add(bytes.into());
+        let newest = &mut self.bytes[usize::from(self.newest)];
+        *newest = newest.saturating_add(bytes.into());
     }
 
     /// The rate sent over the last half second.
@@ -57,8 +58,8 @@ impl ApplicationLimited {
             return;
         }
         for _ in 0..passed.min(STEPS as i64) {
-            self.newest = (self.newest + 1) % STEPS;
-            self.bytes[self.newest] = 0;
+            self.newest = if usize::from(self.newest) + 1 == STEPS { 0 } else { self.newest + 1 };
+            self.bytes[usize::from(self.newest)] = 0;
         }
         self.began = if passed < STEPS as i64 { self.began + STEP * passed } else { now };
     }

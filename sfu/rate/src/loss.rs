@@ -63,6 +63,7 @@ struct Observation {
 
 /// Loss by rate, and the limit that follows. Bound: [`OBSERVATIONS`].
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct LossControl {
     began: Option<i64>,
     last_sent: i64,
@@ -71,15 +72,15 @@ pub struct LossControl {
     lost: u32,
     bursts: u32,
     in_burst: bool,
-    observations: [Observation; OBSERVATIONS],
-    next: usize,
     limit: Option<BitRate>,
-    /// When the last packet of the newest observation was sent.
-    observed: i64,
     inherent: Option<f64>,
     present: f64,
     /// Since a queue stands that nobody drains, the rate of the first observation.
     crowded: Option<Option<BitRate>>,
+    /// When the last packet of the newest observation was sent.
+    observed: i64,
+    next: usize,
+    observations: [Observation; OBSERVATIONS],
 }
 
 impl LossControl {

@@ -30,11 +30,13 @@ pub enum Class {
     Video,
 }
 
+/// `asked` comes first: it says whether there is one.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Running {
+    asked: Instant,
     cluster: ProbeCluster,
     began: Option<Instant>,
-    asked: Instant,
     packets: u32,
     bytes: u64,
 }
@@ -46,18 +48,19 @@ fn per_byte(target: BitRate) -> u64 {
     (NANOS_OF_A_BIT_A_SECOND << FRACTION) / target.scaled(PACE).bps().max(1)
 }
 
-/// One peer's budget of sending.
+/// One peer's budget of sending. What each packet asks for comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Pacer {
-    target: BitRate,
     /// What a byte takes at the pace: nanoseconds, in 65,536ths. A division for each packet would cost more.
     per_byte: u64,
-    burst: Duration,
     /// When what was sent so far will have passed at the pace.
     free_at: Instant,
+    burst: Duration,
     running: Option<Running>,
     /// A second cluster that waits for the first.
     next: Option<ProbeCluster>,
+    target: BitRate,
 }
 
 impl Pacer {

@@ -136,11 +136,8 @@ struct Arrival {
 
 /// When to probe, and what for. Bound: [`FLIGHTS`] clusters.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Probes {
-    flights: [Option<Flight>; FLIGHTS],
-    /// How many of those there are: mostly none, and then nothing is looked through.
-    under_way: usize,
-    next_id: NonZeroU16,
     /// What remains of the start.
     start: &'static [f64],
     further: Option<BitRate>,
@@ -152,7 +149,11 @@ pub struct Probes {
     /// When a probe was last asked for or told something; the next has its [`Self::interval`].
     last: Option<Instant>,
     fruitless: u32,
+    next_id: NonZeroU16,
     is_quick: bool,
+    /// How many of `flights` there are: mostly none, and then nothing is looked through.
+    under_way: u8,
+    flights: [Option<Flight>; FLIGHTS],
 }
 
 impl Probes {

@@ -24,18 +24,19 @@ const NONE: i64 = i64::MAX;
 
 /// The queueing delay from one-way delays on two clocks that agree on nothing but a second's length.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct QueueDelay {
     /// Least delays of the present and the previous epoch; [`NONE`] of one without a packet.
     base: [i64; 2],
     epoch_began: Option<i64>,
-    /// Least delays of the epochs before, newest first.
-    past: [i64; PAST],
     recent: [i64; 2],
     recent_began: i64,
+    next: u8,
+    seen: u8,
     /// Sending times and delays of the newest packets, the next to be replaced at `next`.
     tail: [(i64, i64); REMEMBERED],
-    next: usize,
-    seen: usize,
+    /// Least delays of the epochs before, newest first.
+    past: [i64; PAST],
 }
 
 /// Queueing delays of the newest packets: the least, that of the first of them, that of the last.
@@ -64,9 +65,9 @@ impl QueueDelay {
     /// Takes a packet's times in microseconds, each on its own clock.
     pub fn add(&mut self, sent: i64, arrived: i64) {
         let delay = arrived - sent;
-        self.tail[self.next] = (sent, delay);
-        self.next = (self.next + 1) % REMEMBERED;
-        self.seen = (self.seen + 1).min(REMEMBERED);
+        self.tail[usize::from(self.next)] = (sent, delay);
+        self.next = (self.next + 1) % REMEMBERED as u8;
+        self.seen = (self.seen + 1).min(REMEMBERED as u8);
         let began = *self.epoch_began.get_or_insert(sent);
         if sent - began > EPOCH * PAST as i64 {
             // Nothing was sent for so long that the clocks may have drifted apart.
@@ -100,10 +101,15 @@ impl QueueDelay {
         (least, if last + SLACK >= first { least } else { 0 })
     }
 
+    /// Sending time and delay of the packet so far back, the newest being 1.
+    fn back(&self, packets: usize) -> (i64, i64) {
+        self.tail[(usize::from(self.next) + REMEMBERED - packets) % REMEMBERED]
+    }
+
     /// The newest packets' queueing delays.
     fn tail(&self) -> Option<Tail> {
         let base = least(self.base);
-        let tail = (1..=self.seen).map(|back| self.tail[(self.next + REMEMBERED - back) % REMEMBERED]);
+        let tail = (1..=usize::from(self.seen)).map(|back| self.back(back));
         let (mut least, mut first, mut newest) = (i64::MAX, 0, None);
         for (index, (sent, delay)) in tail.enumerate() {
             let (last_sent, _) = *newest.get_or_insert((sent, delay));
@@ -120,8 +126,7 @@ impl QueueDelay {
     /// Whether the newest packets came all at once although they were sent apart: something on the way paused. A queue
     /// that shrinks never does so that fast.
     pub fn is_released(&self) -> bool {
-        let newest = self.tail[(self.next + REMEMBERED - 1) % REMEMBERED];
-        let oldest = self.tail[if self.seen < REMEMBERED { 0 } else { self.next }];
+        let (newest, oldest) = (self.back(1), self.back(usize::from(self.seen.max(1))));
         let (apart, shrank) = (newest.0 - oldest.0, oldest.1 - newest.1);
         apart >= TAIL && shrank as f64 > RELEASED * apart as f64
     }

@@ -51,22 +51,23 @@ pub enum Usage {
 
 /// The trend of the one-way delay. Bound: [`WINDOW`] groups.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Trend {
-    /// Of the newest groups, when they arrived, and the smoothed delay: microseconds, and 16ths of them.
-    points: [(i64, i64); WINDOW],
     sums: Sums,
-    len: usize,
-    /// The next to be replaced.
-    next: usize,
-    groups: u32,
     accumulated: f64,
     smoothed: f64,
     threshold: f64,
     adapted: Option<i64>,
     last_trend: f64,
     over_for: Option<f64>,
-    usage: Usage,
     noise: f64,
+    groups: u32,
+    len: u8,
+    /// The next to be replaced.
+    next: u8,
+    usage: Usage,
+    /// Of the newest groups, when they arrived, and the smoothed delay: microseconds, and 16ths of them.
+    points: [(i64, i64); WINDOW],
 }
 
 /// What a line through points is told from: sums modulo 2^64. What leaves the window takes away exactly what it brought, and
@@ -133,7 +134,7 @@ impl Trend {
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
         self.push(delta.at);
-        if self.len < WINDOW {
+        if usize::from(self.len) < WINDOW {
             return;
         }
         match self.slope() {
@@ -145,18 +146,19 @@ impl Trend {
 
     fn push(&mut self, at: i64) {
         let newest = (at, (self.smoothed * PER_MILLI).clamp(-MAX_DELAY, MAX_DELAY) as i64);
-        let place = &mut self.points[self.next];
+        let place = &mut self.points[usize::from(self.next)];
         // The window begins with zeros, which bring nothing.
         self.sums.replace(*place, newest);
         *place = newest;
-        self.next = if self.next + 1 == WINDOW { 0 } else { self.next + 1 };
-        self.len = (self.len + 1).min(WINDOW);
+        self.next = (self.next + 1) % WINDOW as u8;
+        self.len = (self.len + 1).min(WINDOW as u8);
     }
 
     /// Whether groups are so close together that they tell of a queue.
     fn is_dense(&self) -> bool {
-        let newest = self.points[(self.next + WINDOW - 1) % WINDOW].0;
-        newest.saturating_sub(self.points[self.next].0) <= MAX_SPAN
+        let oldest = usize::from(self.next);
+        let newest = self.points[(oldest + WINDOW - 1) % WINDOW].0;
+        newest.saturating_sub(self.points[oldest].0) <= MAX_SPAN
     }
 
     /// How much of a second the delay grows in one; `None` while groups arrived at one time, or too far apart.
