@@ -46,6 +46,8 @@ pub(crate) struct Subscription {
     pub granted: Grant,
     /// When it was last granted another layer.
     pub regranted: Option<Instant>,
+    /// Since when it is granted some layer or other.
+    pub granted_since: Option<Instant>,
     /// The control plane was told that nothing is sent for want of room.
     pub paused: bool,
     ssrc: u32,
@@ -204,6 +206,7 @@ impl Subscription {
             wish,
             granted: Grant::all_of(&wish),
             regranted: None,
+            granted_since: None,
             paused: false,
             ssrc: media.ssrc,
             rtx_ssrc: media.rtx_ssrc,
@@ -541,7 +544,7 @@ impl Subscription {
     /// Whether a first picture should have come by now. Then padding alone looks for what the line carries, so that the
     /// picture is the right one when it comes; earlier it would, of many who join behind one line, keep pictures from all.
     fn is_late(&self, now: Instant) -> bool {
-        !self.started && self.wish.enabled && self.regranted.is_some_and(|at| now >= at + LATE)
+        !self.started && self.wish.enabled && self.granted_since.is_some_and(|at| now >= at + LATE)
     }
 
     /// Whether padding can be sent on it, see [`Self::probe`].

@@ -17,7 +17,7 @@ const RETRANSMISSION_BURST: Duration = Duration::from_millis(30);
 /// Debts are forgotten beyond this: audio alone may exceed a tiny target, and pictures must not wait for ever.
 const MAX_DEBT: Duration = Duration::from_millis(500);
 /// A cluster that could not be sent within this is given up.
-const CLUSTER_EXPIRY: Duration = Duration::from_millis(200);
+pub(crate) const CLUSTER_EXPIRY: Duration = Duration::from_millis(200);
 /// RTP padding ends at 255 bytes (RFC 3550 §5.1), retransmissions at the size of a packet.
 const MAX_PADDING: u64 = 1_200;
 const MIN_PADDING: u64 = 50;
@@ -58,8 +58,8 @@ pub struct Pacer {
     free_at: Instant,
     burst: Duration,
     running: Option<Running>,
-    /// A second cluster that waits for the first.
-    next: Option<ProbeCluster>,
+    /// A second cluster that waits for the first, and since when.
+    next: Option<(Instant, ProbeCluster)>,
     target: BitRate,
 }
 
@@ -88,10 +88,11 @@ impl Pacer {
 
     /// Sends a probe as soon as what runs is done; one more waits at most.
     pub fn probe(&mut self, now: Instant, cluster: ProbeCluster) {
+        self.expire(now);
         if self.running.is_none() {
-            self.running = Some(Running { cluster, began: None, asked: now, packets: 0, bytes: 0 });
+            self.running = Some(Running::new(now, cluster));
         } else {
-            self.next = Some(cluster);
+            self.next = Some((now, cluster));
         }
     }
 
@@ -143,19 +144,25 @@ impl Pacer {
     }
 
     fn expire(&mut self, now: Instant) {
-        if let Some(running) = &self.running
-            && now.saturating_duration_since(running.asked) > CLUSTER_EXPIRY
-        {
+        if self.running.as_ref().is_some_and(|running| is_expired(running.asked, now)) {
             self.advance(now);
         }
     }
 
     fn advance(&mut self, now: Instant) {
-        self.running = None;
-        if let Some(cluster) = self.next.take() {
-            self.probe(now, cluster);
-        }
+        let next = self.next.take().filter(|(asked, _)| !is_expired(*asked, now));
+        self.running = next.map(|(asked, cluster)| Running::new(asked, cluster));
     }
+}
+
+impl Running {
+    fn new(asked: Instant, cluster: ProbeCluster) -> Self {
+        Self { asked, cluster, began: None, packets: 0, bytes: 0 }
+    }
+}
+
+fn is_expired(asked: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(asked) > CLUSTER_EXPIRY
 }
 
 #[cfg(test)]
@@ -206,6 +213,33 @@ mod tests {
         }
         assert!(packets >= cluster.packets && bytes as u64 >= cluster.bytes);
         assert!(at - now < Duration::from_millis(30), "{:?}", at - now);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_makes_room_for_what_is_asked_then() {
+        let now = start();
+        let mut probes = Probes::new(now);
+        probes.set_wanted(BitRate::MAX);
+        let mut pacer = Pacer::new(now, BitRate::from_kbps(400));
+        let mut ask = |pacer: &mut Pacer, at: Instant| {
+            let rate = BitRate::from_kbps(400);
+            let asked: Vec<_> = std::iter::from_fn(|| probes.poll(at, rate, true, Duration::ZERO)).collect();
+            asked.iter().for_each(|cluster| pacer.probe(at, *cluster));
+            asked
+        };
+        let first = ask(&mut pacer, now);
+        let later = now + CLUSTER_EXPIRY + Duration::from_millis(1);
+        assert!(ask(&mut pacer, later - Duration::from_millis(2)).is_empty());
+        let again = ask(&mut pacer, later);
+        let rates = |clusters: &[ProbeCluster]| clusters.iter().map(|one| one.rate).collect::<Vec<_>>();
+        assert_eq!(rates(&again), rates(&first), "nothing was learnt");
+        let mut sent = Vec::new();
+        while let Some(at) = pacer.next_of_cluster() {
+            let padding = pacer.padding(at).expect("it is due");
+            sent.extend(pacer.on_sent(at, padding));
+        }
+        sent.dedup();
+        assert_eq!(sent, [again[0].id, again[1].id]);
     }
 
     #[test]

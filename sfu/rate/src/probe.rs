@@ -14,6 +14,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use crate::BitRate;
+use crate::pacer::CLUSTER_EXPIRY;
 
 /// Fewer packets measure their own jitter.
 const MIN_PACKETS: u32 = 5;
@@ -146,7 +147,7 @@ pub struct Probes {
     recover: Option<BitRate>,
     wanted: BitRate,
     not_before: Instant,
-    /// When a probe was last asked for or told something; the next has its [`Self::interval`].
+    /// When a probe was last asked for or told something, or the estimate fell; the next has its [`Self::interval`].
     last: Option<Instant>,
     fruitless: u32,
     next_id: NonZeroU16,
@@ -292,6 +293,7 @@ impl Probes {
         if far {
             self.recover = Some(self.recover.map_or(before, |recover| recover.max(before)));
         }
+        self.last = Some(now);
         self.not_before = now + if far { AFTER_FAR_FALL } else { AFTER_FALL };
         self.fruitless = 0;
     }
@@ -354,15 +356,24 @@ impl Probes {
             return;
         }
         for slot in &mut self.flights {
-            if slot.is_some_and(|flight| now.saturating_duration_since(flight.asked) > EXPIRY) {
-                *slot = None;
-                self.under_way -= 1;
+            let Some(flight) = slot.filter(|flight| flight.is_expired(now)) else { continue };
+            *slot = None;
+            self.under_way -= 1;
+            if flight.sent_packets == 0 && flight.cluster.reason == ProbeReason::Start && self.last.is_none()
+            {
+                self.start = &START_FACTORS; // nothing was asked of the line yet
             }
         }
     }
 }
 
 impl Flight {
+    fn is_expired(&self, now: Instant) -> bool {
+        // Of one that the pacer gave up nothing left: there was nothing to send it with.
+        let expiry = if self.sent_packets == 0 { CLUSTER_EXPIRY } else { EXPIRY };
+        now.saturating_duration_since(self.asked) > expiry
+    }
+
     fn new(cluster: ProbeCluster, asked: Instant, confirms: bool) -> Self {
         Self {
             cluster,

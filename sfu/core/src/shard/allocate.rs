@@ -128,6 +128,7 @@ impl Shard {
         subscription.granted = after;
         if before.layer != layer {
             subscription.regranted = Some(now);
+            subscription.granted_since = layer.and(subscription.granted_since.or(Some(now)));
         }
         match claim.present.cmp(&claim.granted) {
             std::cmp::Ordering::Less if before.layer.is_some() => moves.rose = true,

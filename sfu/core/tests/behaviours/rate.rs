@@ -638,7 +638,7 @@ fn who_waits_for_a_first_picture_gets_the_right_one() {
     let subscription = stage.subscribe(subscriber, video);
     play(&mut stage, ms(100));
     stage.source(video).is_paused = false;
-    play(&mut stage, ms(1_500));
+    play(&mut stage, ms(1_100));
     assert_eq!(stage.playback(subscription).frames.len(), 0);
     stage.source(video).streams.iter_mut().for_each(|stream| stream.wants_key = true);
     stage.run(ms(50));
