@@ -16,7 +16,7 @@ const ADDRESS_V6: &str = "fd77::1";
 pub fn run(full: bool, filters: &[String]) -> Result<()> {
     // Together: then what they share has nearly the features that the unit tests built it with, and is not built again.
     shell::run("cargo", &["build", "--package", "weir-focus", "--package", "weir-interop-peer"])?;
-    let target = std::path::absolute(shell::target_directory())?;
+    let target = shell::target_directory();
     let weir = target.join("debug/weir");
     let peer = target.join("debug/weir-interop-peer");
     let namespace =

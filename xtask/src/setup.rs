@@ -39,8 +39,7 @@ pub const PYTHON_SDK: Environment =
 
 impl Environment {
     fn directory(&self) -> PathBuf {
-        let target = shell::target_directory();
-        std::path::absolute(&target).unwrap_or(target).join(self.name)
+        shell::target_directory().join(self.name)
     }
 
     pub fn python(&self) -> PathBuf {

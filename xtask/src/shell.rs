@@ -12,9 +12,11 @@ pub fn enter_workspace() -> Result<()> {
     std::env::set_current_dir(workspace).context("the workspace cannot be entered")
 }
 
-/// Where builds go.
+/// Where builds go: two above this program, however Cargo was told of it (variable, file of configuration, target triple).
 pub fn target_directory() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from)
+    let here = std::env::current_exe().ok();
+    let target = here.as_deref().and_then(|program| program.ancestors().nth(2));
+    target.map_or_else(|| PathBuf::from("target"), Path::to_owned)
 }
 
 /// Shows the command, runs it, and fails if it does.

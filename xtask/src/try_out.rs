@@ -12,7 +12,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     println!("building Weir; the first time takes some minutes");
     let mut build = Command::new("cargo");
     shell::run_with(build.args(["build", "--quiet", "--package", "weir-focus"]))?;
-    let target = std::path::absolute(shell::target_directory())?;
+    let target = shell::target_directory();
     let mut stage = Command::new("node");
     stage.arg("deploy/stage/try.mjs");
     stage.arg("--weir").arg(target.join("debug/weir"));
