@@ -138,6 +138,25 @@ const commands = {
     return all;
   },
 
+  // What may explain that nothing comes: of each track that is sent, its source and what is made of it.
+  async inspect() {
+    const sent = [];
+    for (const publication of room.r.localParticipant.trackPublications.values()) {
+      const report = [...(await publication.track?.sender?.getStats())?.values() ?? []];
+      const media = publication.track?.mediaStreamTrack;
+      const source = report.find((entry) => entry.type === 'media-source');
+      sent.push({
+        sid: publication.trackSid, state: media?.readyState, muted: media?.muted, pictures: source?.frames, rate: source?.framesPerSecond,
+        wished: publication.track?.sender?.getParameters().encodings.map((encoding) => encoding.active),
+        layers: report.filter((entry) => entry.type === 'outbound-rtp').map((entry) => ({
+          rid: entry.rid, active: entry.active, encoded: entry.framesEncoded, sent: entry.packetsSent, target: entry.targetBitrate,
+          limited: entry.qualityLimitationReason, keyFrames: entry.keyFramesEncoded, asked: entry.pliCount,
+        })),
+      });
+    }
+    return { state: room.r.state, sent };
+  },
+
   // How long the next picture of this width takes, in milliseconds.
   async quality({ sid, quality, width, timeout = 15000 }) {
     const publication = find(sid);

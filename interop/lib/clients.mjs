@@ -29,7 +29,7 @@ export class Clients {
     const client = browser
       ? await PageClient.create(await this.browser(browser), this.pages.url(version))
       : new ProcessClient(this.programs[program[0]] ?? program[0], program[1]);
-    client.kind = kind;
+    Object.assign(client, { kind, everybody: this.open });
     this.open.push(client);
     return client;
   }
@@ -82,7 +82,9 @@ class Client {
       const played = kind === 'video' ? now.frames >= before.frames + frames : now.energy > before.energy && now.energy > 0.0001;
       return played ? now : null;
     }, deadline).catch(async (error) => {
-      throw new Error(`${error.message}; of ${JSON.stringify(before)}, its statistics: ${JSON.stringify(await this.inspect())}`);
+      const sender = this.everybody.find((client) => client.identity === from);
+      const told = await Promise.all([this, sender].map(async (client) => `${client?.identity}: ${JSON.stringify(await client?.inspect())}`));
+      throw Object.assign(error, { message: `${error.message}; of ${JSON.stringify(before)}; statistics of ${told.join(', of ')}` });
     }).then((track) => {
       // A client that looks into packets says what was wrong with them.
       expect(!track.faults?.length, `${this.identity} (${this.kind}) finds fault with ${from}'s ${kind}: ${track.faults?.join('; ')}`);

@@ -29,6 +29,9 @@ pub struct Remote {
     payloads: Vec<Bytes>,
     timestamp: Option<u32>,
     last_id: Option<u16>,
+    /// When the picture before was, and how much padding came since.
+    seen: Option<u32>,
+    padding: u32,
     /// Packets are missing, so that nothing said of the picture under way is anybody's fault.
     is_cut: bool,
     wants_key: bool,
@@ -52,6 +55,8 @@ impl Remote {
             payloads: Vec::new(),
             timestamp: None,
             last_id: None,
+            seen: None,
+            padding: 0,
             is_cut: false,
             wants_key: true,
             asked_at: None,
@@ -93,7 +98,8 @@ impl Remote {
         };
         self.codec = Some(codec);
         if packet.payload.is_empty() {
-            return; // padding
+            self.padding += 1;
+            return;
         }
         if codec == Codec::Opus {
             return self.hear(&packet);
@@ -132,7 +138,7 @@ impl Remote {
     fn finish(&mut self, codec: Codec, timestamp: u32) {
         let payloads = std::mem::take(&mut self.payloads);
         match frame::assemble(codec, &payloads) {
-            Ok(picture) => self.see(&picture),
+            Ok(picture) => self.see(&picture, timestamp),
             Err(error) => {
                 (self.wants_key, self.last_id) = (true, None);
                 self.undecodable += 1;
@@ -145,11 +151,16 @@ impl Remote {
     }
 
     /// Counts what a decoder could show: key frames, and what follows them without a gap.
-    fn see(&mut self, picture: &Picture) {
+    fn see(&mut self, picture: &Picture, timestamp: u32) {
+        let (seen, padding) = (self.seen.replace(timestamp), std::mem::take(&mut self.padding));
         if let Some((last, id)) = self.last_id.zip(picture.id) {
             let follows = [0x7fff, 0x7f].iter().any(|mask| id == (last + 1) & mask);
             if !follows {
-                self.fault(format!("picture id {id} after {last}"));
+                // Whether a picture is missing, and was left out on purpose, tells whose fault it is.
+                let later = seen.map_or(0, |seen| timestamp.wrapping_sub(seen));
+                self.fault(format!(
+                    "picture id {id} after {last}: {later} later, {padding} of padding between"
+                ));
             }
         }
         self.last_id = picture.id;
@@ -280,7 +291,7 @@ mod tests {
         }
         for (wrong, fault) in [
             (without(&at(0)), "the first picture is no key frame"),
-            (without(&at(6000)), "picture id 3 after 1"),
+            (without(&at(6000)), "picture id 3 after 1: 6000 later, 0 of padding between"),
             (unmarked, "picture 6000 has no marker"),
             (backwards, "timestamp 100 after 6000"),
         ] {
