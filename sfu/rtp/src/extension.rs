@@ -179,6 +179,15 @@ impl IngressExtensions {
     }
 }
 
+/// A block of nothing but a transport-wide sequence number, as most packets have it; `None` for an id that needs elements
+/// of two bytes. To the bit what [`ExtensionWriter`] makes of it.
+#[inline]
+pub fn transport_sequence_block(id: u8, number: u16) -> Option<[u8; 8]> {
+    let [profile_high, profile_low] = ONE_BYTE_PROFILE.to_be_bytes();
+    let [high, low] = number.to_be_bytes();
+    (1..=14).contains(&id).then_some([profile_high, profile_low, 0, 1, id << 4 | 1, high, low, 0])
+}
+
 /// Builds an extension block into the caller's buffer.
 ///
 /// Starts in the one-byte form; the first element that needs it (longer than 16 bytes, empty, or with an id above
@@ -214,36 +223,37 @@ impl<'a> ExtensionWriter<'a> {
         if id == 0 || data.len() > 255 {
             return false;
         }
-        let fits_one_byte = id < 15 && (1..=16).contains(&data.len());
-        match self.form {
-            Form::OneByte if fits_one_byte => {
-                let end = self.end + 1 + data.len();
-                if end.next_multiple_of(4) > self.buffer.len() {
-                    return false;
-                }
-                self.buffer[self.end] = id << 4 | (data.len() - 1) as u8;
-                self.buffer[self.end + 1..end].copy_from_slice(data);
-                self.end = end;
-            }
-            Form::OneByte => {
-                let grown = self.end + self.one_byte_elements();
-                if (grown + 2 + data.len()).next_multiple_of(4) > self.buffer.len() {
-                    return false;
-                }
-                self.widen();
-                return self.push(id, data);
-            }
-            Form::TwoByte => {
-                let end = self.end + 2 + data.len();
-                if end.next_multiple_of(4) > self.buffer.len() {
-                    return false;
-                }
-                self.buffer[self.end] = id;
-                self.buffer[self.end + 1] = data.len() as u8;
-                self.buffer[self.end + 2..end].copy_from_slice(data);
-                self.end = end;
-            }
+        if self.form != Form::OneByte || id > 14 || !(1..=16).contains(&data.len()) {
+            return self.push_wide(id, data);
         }
+        let end = self.end + 1 + data.len();
+        if end.next_multiple_of(4) > self.buffer.len() {
+            return false;
+        }
+        self.buffer[self.end] = id << 4 | (data.len() - 1) as u8;
+        self.buffer[self.end + 1..end].copy_from_slice(data);
+        self.end = end;
+        true
+    }
+
+    /// The same where the element, or one before it, needs two bytes before its data. Few do.
+    #[cold]
+    fn push_wide(&mut self, id: u8, data: &[u8]) -> bool {
+        let start = match self.form {
+            Form::OneByte => self.end + self.one_byte_elements(),
+            Form::TwoByte => self.end,
+        };
+        let end = start + 2 + data.len();
+        if end.next_multiple_of(4) > self.buffer.len() {
+            return false;
+        }
+        if self.form == Form::OneByte {
+            self.widen();
+        }
+        self.buffer[start] = id;
+        self.buffer[start + 1] = data.len() as u8;
+        self.buffer[start + 2..end].copy_from_slice(data);
+        self.end = end;
         true
     }
 
@@ -317,6 +327,17 @@ mod tests {
         let packet = packet_with(block);
         let header = RtpHeader::parse(&packet).unwrap();
         Elements::new(&header, &packet).map(|(id, data)| (id, data.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_transport_sequence_alone_is_what_the_writer_makes_of_it() {
+        for id in 0..=15 {
+            let mut buffer = [0xff; 8];
+            let mut writer = ExtensionWriter::new(&mut buffer);
+            let is_one_byte = writer.push(id, &0x1234_u16.to_be_bytes()) && writer.form == Form::OneByte;
+            writer.finish();
+            assert_eq!(transport_sequence_block(id, 0x1234), is_one_byte.then_some(buffer), "id {id}");
+        }
     }
 
     #[test]
