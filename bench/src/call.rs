@@ -67,11 +67,12 @@ fn origin() -> Instant {
 
 impl Call {
     pub fn new(rate_control: bool) -> Self {
+        let now = origin();
         let context = || Arc::new(TransportContext::generate().expect("a certificate can be made"));
         let (context, client_context) = (context(), context());
         Self {
-            shard: Shard::new(&ShardConfig { index: 0, rate_control }, Arc::clone(&context), 1),
-            now: origin(),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control }, Arc::clone(&context), now, 1),
+            now,
             context,
             client_context,
             next_id: 0,

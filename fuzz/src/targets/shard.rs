@@ -138,7 +138,12 @@ impl Play {
         let now = clock::start();
         let mut play = Self {
             now,
-            shard: Shard::new(&ShardConfig { index: 0, rate_control: true }, Arc::new(context().clone()), 7),
+            shard: Shard::new(
+                &ShardConfig { index: 0, rate_control: true },
+                Arc::new(context().clone()),
+                now,
+                7,
+            ),
             codec,
             clients: BTreeMap::new(),
             streams: BTreeMap::new(),

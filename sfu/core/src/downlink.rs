@@ -5,9 +5,11 @@
 //! stays in its ring. Audio never waits, and nothing is copied.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use weir_rate::{Because, BitRate, Class, Estimator, Explanation, FIRST_NUMBER, Limits, Pacer, Reported};
+use weir_rate::{
+    Because, BitRate, Class, Estimator, Explanation, FIRST_NUMBER, Limits, Pacer, Reported, Time, earliest,
+};
 use weir_rtp::rtcp::TransportFeedback;
 
 use crate::subscription::Subscription;
@@ -51,7 +53,7 @@ pub(crate) struct Waiting {
     pub timestamp: u32,
     /// What stood before it was given up: the stream begins anew with it.
     pub begins: bool,
-    pub since: Instant,
+    pub since: Time,
 }
 
 /// The share of the rate at which a line was full that it carries without a queue.
@@ -68,10 +70,12 @@ pub(crate) struct Downlink {
     /// Stands for the estimator where the peer numbers no arrivals.
     reported: Option<Box<Reported>>,
     pacer: Pacer,
-    first_sent: Option<Instant>,
+    first_sent: Option<Time>,
     /// When there last was nothing with which to look for more.
-    blind: Option<Instant>,
+    blind: Option<Time>,
     heard: bool,
+    /// When it is looked at again at the latest.
+    awaited: Option<Time>,
     queues: Queues,
     estimator: Estimator,
 }
@@ -86,7 +90,7 @@ struct Queues {
 }
 
 impl Downlink {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Time) -> Self {
         let limits = Limits { start: START, ..Limits::default() };
         let mut pacer = Pacer::new(now, START);
         pacer.set_burst(LONG_BURST);
@@ -96,13 +100,14 @@ impl Downlink {
             first_sent: None,
             blind: None,
             heard: false,
+            awaited: None,
             queues: Queues::default(),
             estimator: Estimator::new(now, limits),
         }
     }
 
     /// Of a peer that numbers no arrivals, and now told what it makes of its line itself.
-    pub fn of_estimate(now: Instant, estimate: BitRate) -> Self {
+    pub fn of_estimate(now: Time, estimate: BitRate) -> Self {
         let mut line = Self::new(now);
         let reported = Reported::new(now, Limits::default(), estimate);
         line.pacer.set_target(reported.target());
@@ -116,14 +121,14 @@ impl Downlink {
     }
 
     /// A packet of `bytes` leaves, all headers included, without a transport-wide number.
-    pub fn on_sent_unnumbered(&mut self, now: Instant, bytes: usize) {
+    pub fn on_sent_unnumbered(&mut self, now: Time, bytes: usize) {
         self.pacer.on_sent(now, bytes);
         if let Some(reported) = &mut self.reported {
             reported.on_sent(now, bytes);
         }
     }
 
-    pub fn on_estimate(&mut self, now: Instant, estimate: BitRate) {
+    pub fn on_estimate(&mut self, now: Time, estimate: BitRate) {
         if let Some(reported) = &mut self.reported {
             reported.on_estimate(now, estimate);
             self.after_news(now);
@@ -131,7 +136,7 @@ impl Downlink {
     }
 
     /// Of `packets` that were sent this share is reported lost.
-    pub fn on_report(&mut self, now: Instant, packets: u32, share: f64) {
+    pub fn on_report(&mut self, now: Time, packets: u32, share: f64) {
         if let Some(reported) = &mut self.reported {
             reported.on_report(now, packets, share);
             self.after_news(now);
@@ -140,7 +145,7 @@ impl Downlink {
 
     /// A packet of `bytes` leaves, all headers included. Answers its transport-wide number.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> u16 {
+    pub fn on_sent(&mut self, now: Time, bytes: usize) -> u16 {
         let cluster = self.pacer.on_sent(now, bytes);
         let number = self.estimator.on_sent(now, bytes, cluster);
         if number == FIRST_NUMBER {
@@ -149,14 +154,14 @@ impl Downlink {
         number
     }
 
-    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+    pub fn on_feedback(&mut self, now: Time, feedback: &TransportFeedback<'_>) {
         self.heard = true;
         self.estimator.on_feedback(now, feedback);
         self.after_news(now);
     }
 
     /// What is in force after feedback, a timeout or another wish.
-    fn after_news(&mut self, now: Instant) {
+    fn after_news(&mut self, now: Time) {
         if let Some(reported) = &self.reported {
             self.pacer.set_target(reported.target());
             return;
@@ -170,19 +175,19 @@ impl Downlink {
     }
 
     /// Whether there is an estimate to keep to. Peers that never give feedback are sent what they wish.
-    pub fn is_limited(&self, now: Instant) -> bool {
+    pub fn is_limited(&self, now: Time) -> bool {
         self.heard || self.first_sent.is_none_or(|first| now < first + PATIENCE)
     }
 
     /// What the peer would be sent if the line carried it, and whether it carries all that.
-    pub fn set_wanted(&mut self, now: Instant, wanted: BitRate, has_room: bool) {
+    pub fn set_wanted(&mut self, now: Time, wanted: BitRate, has_room: bool) {
         self.estimator.set_wanted(wanted);
         self.pacer.set_burst(if has_room { LONG_BURST } else { SHORT_BURST });
         self.after_news(now);
     }
 
     /// What may be shared out among subscriptions; `None` is without bound.
-    pub fn available(&self, now: Instant) -> Option<BitRate> {
+    pub fn available(&self, now: Time) -> Option<BitRate> {
         if let Some(reported) = &self.reported {
             return Some(reported.target());
         }
@@ -201,7 +206,7 @@ impl Downlink {
     }
 
     /// Whether nothing is known of the line yet but [`START`], though something soon will be.
-    pub fn is_guess(&self, now: Instant) -> bool {
+    pub fn is_guess(&self, now: Time) -> bool {
         let is_young = self.first_sent.is_none_or(|first| now < first + YOUNG);
         is_young && !self.is_reported() && self.estimator.is_guess()
     }
@@ -209,7 +214,7 @@ impl Downlink {
     /// Whether to send a picture though the line is not known to carry it: without one nothing more would ever be known.
     /// `is_blind` is whether there is nothing at present with which to look for more. Of a line that is judged by reports
     /// more becomes known in time.
-    pub fn tries(&mut self, now: Instant, is_blind: bool) -> bool {
+    pub fn tries(&mut self, now: Time, is_blind: bool) -> bool {
         if self.is_reported() {
             return false;
         }
@@ -223,18 +228,18 @@ impl Downlink {
 
     /// Whether a picture's packet may leave now, ahead of nothing that waits.
     #[inline]
-    pub fn passes(&self, now: Instant) -> bool {
+    pub fn passes(&self, now: Time) -> bool {
         self.queues.waiting.is_empty()
             && self.queues.again.is_empty()
             && (self.pacer.when(now, Class::Video) <= now || !self.is_limited(now))
     }
 
     /// Whether a packet may be sent again now, ahead of nothing that is to be.
-    pub fn passes_again(&self, now: Instant) -> bool {
+    pub fn passes_again(&self, now: Time) -> bool {
         self.queues.again.is_empty() && self.is_due_again(now)
     }
 
-    fn is_due_again(&self, now: Instant) -> bool {
+    fn is_due_again(&self, now: Time) -> bool {
         self.pacer.when(now, Class::Retransmission) <= now || !self.is_limited(now)
     }
 
@@ -247,12 +252,12 @@ impl Downlink {
     }
 
     /// The next that may be sent again now.
-    pub fn take_due_again(&mut self, now: Instant) -> Option<(u32, u16)> {
+    pub fn take_due_again(&mut self, now: Time) -> Option<(u32, u16)> {
         self.is_due_again(now).then(|| self.queues.again.pop_front()).flatten()
     }
 
     /// A layer was left in a hurry.
-    pub fn hold(&mut self, now: Instant) {
+    pub fn hold(&mut self, now: Time) {
         self.pacer.hold(now + HOLD);
     }
 
@@ -295,13 +300,13 @@ impl Downlink {
     }
 
     /// The next that may go now.
-    pub fn take_due(&mut self, now: Instant) -> Option<Waiting> {
+    pub fn take_due(&mut self, now: Time) -> Option<Waiting> {
         let due = self.pacer.when(now, Class::Video) <= now || !self.is_limited(now);
         due.then(|| self.queues.waiting.pop_front()).flatten()
     }
 
     /// Whether it waited too long to be of use.
-    pub fn is_stale(waiting: &Waiting, now: Instant) -> bool {
+    pub fn is_stale(waiting: &Waiting, now: Time) -> bool {
         now.saturating_duration_since(waiting.since) > MAX_WAIT
     }
 
@@ -349,30 +354,48 @@ impl Downlink {
     }
 
     /// How many bytes of padding a probe wants now.
-    pub fn padding(&mut self, now: Instant) -> Option<usize> {
+    pub fn padding(&mut self, now: Time) -> Option<usize> {
         if self.is_limited(now) { self.pacer.padding(now) } else { None }
     }
 
     /// When [`Self::handle_timeout`], [`Self::take_due`] or [`Self::padding`] have something to do.
-    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+    pub fn next_timeout(&self, now: Time) -> Option<Time> {
         let patience = self.first_sent.filter(|_| !self.heard).map(|first| first + PATIENCE);
         let patience = patience.filter(|at| *at > now);
         let news = match &self.reported {
             Some(reported) => Some(reported.next_timeout()),
             None => self.estimator.next_timeout(),
         };
-        [self.next_turn(now), news, patience].into_iter().flatten().min()
+        earliest(earliest(self.next_turn(now), news), patience)
+    }
+
+    /// The alarm of [`Self::sooner`] went off, or one that came before it.
+    pub fn on_alarm(&mut self) {
+        self.awaited = None;
+    }
+
+    /// When it must be looked at, if that is sooner than it will be anyway. The caller sees to it.
+    pub fn sooner(&mut self, now: Time) -> Option<Time> {
+        let next = self.next_timeout(now)?;
+        let is_sooner = self.awaited.is_none_or(|at| next < at);
+        if is_sooner {
+            self.awaited = Some(next);
+        }
+        is_sooner.then_some(next)
     }
 
     /// When something that waits, or padding, may leave.
     #[inline]
-    pub fn next_turn(&self, now: Instant) -> Option<Instant> {
+    pub fn next_turn(&self, now: Time) -> Option<Time> {
+        if self.queues.waiting.is_empty() && self.queues.again.is_empty() {
+            return self.pacer.next_of_cluster();
+        }
         let media = (!self.queues.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
         let again = (!self.queues.again.is_empty()).then(|| self.pacer.when(now, Class::Retransmission));
-        [media, again, self.pacer.next_of_cluster()].into_iter().flatten().min()
+        earliest(earliest(media, again), self.pacer.next_of_cluster())
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Time) {
         match &mut self.reported {
             Some(reported) => reported.handle_timeout(now),
             None => self.estimator.handle_timeout(now),
@@ -395,16 +418,15 @@ impl Downlink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::start;
 
     fn name(subscription: u32, encoding: u8, sequence: u64) -> Waiting {
         let timestamp = sequence as u32;
-        Waiting { subscription, encoding, sequence, timestamp, begins: false, since: start() }
+        Waiting { subscription, encoding, sequence, timestamp, begins: false, since: Time::ZERO }
     }
 
     #[test]
     fn a_peer_without_feedback_is_not_held_back_for_long() {
-        let now = start();
+        let now = Time::ZERO;
         let mut line = Downlink::new(now);
         for _ in 0..200 {
             line.on_sent(now, 1_200);
@@ -419,7 +441,7 @@ mod tests {
 
     #[test]
     fn who_waits_goes_in_order_at_the_pace() {
-        let now = start();
+        let now = Time::ZERO;
         let mut line = Downlink::new(now);
         while line.passes(now) {
             line.on_sent(now, 1_200);
@@ -443,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_key_frame_makes_a_long_queue_of_its_encoding_needless() {
-        let mut line = Downlink::new(start());
+        let mut line = Downlink::new(Time::ZERO);
         for sequence in 0..NEEDLESS as u64 - 1 {
             line.wait(name(1, 0, sequence));
         }
@@ -459,7 +481,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_can_be_of_use() {
-        let mut line = Downlink::new(start());
+        let mut line = Downlink::new(Time::ZERO);
         assert!(line.has_room_for(MAX_WAITING) && !line.has_room_for(MAX_WAITING + 1));
         assert!((0..MAX_WAITING as u64).all(|sequence| line.wait(name(1, 0, sequence))));
         assert!(!line.wait(name(1, 0, 0)) && !line.has_room_for(1));

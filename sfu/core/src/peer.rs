@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::shard::pressure::Pace;
 use crate::shard::replay::ReplayBudget;
-use weir_rate::BitRate;
+use weir_rate::{BitRate, Time};
 use weir_transport::srtp::{SrtpEgress, SrtpIngress};
 use weir_transport::{Route, Transport};
 use weir_units::event::{LineQuality, Shortage};
@@ -62,7 +62,7 @@ pub(crate) struct Peer {
     /// What the line to it carries, once it is subscribed to something and reports on what arrives.
     pub downlink: Option<Box<Downlink>>,
     /// When that was last shared out.
-    pub allocated: Option<Instant>,
+    pub allocated: Option<Time>,
     /// As long as the line carries this, all that was wished then has room and some is left.
     pub ease: Option<BitRate>,
     /// Our SSRC in RTCP to this peer.
@@ -145,9 +145,9 @@ impl Peer {
     }
 
     /// How the peer is sent to, once it is connected.
-    pub fn way(&mut self) -> Option<Way<'_>> {
+    pub fn way(&mut self, time: Time) -> Option<Way<'_>> {
         let srtp = self.srtp_out.as_ref().filter(|_| !self.lost)?;
-        Some(Way { srtp, route: self.route?, line: self.downlink.as_deref_mut() })
+        Some(Way { srtp, route: self.route?, line: self.downlink.as_deref_mut(), time })
     }
 }
 

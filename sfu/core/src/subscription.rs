@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use weir_rtp::extension::ExtensionWriter;
+use weir_rate::Time;
+use weir_rtp::extension::{ExtensionWriter, transport_sequence_block};
 use weir_rtp::h264;
 use weir_rtp::header::{FIXED_HEADER_LEN, FixedHeader};
 use weir_rtp::red;
@@ -144,6 +145,8 @@ pub(crate) struct Way<'a> {
     pub route: Route,
     /// Unless nobody reports on what arrives.
     pub line: Option<&'a mut Downlink>,
+    /// On the line's clock.
+    pub time: Time,
 }
 
 /// The numbers of a packet that leaves.
@@ -382,7 +385,7 @@ impl Subscription {
                     Numbers::Frames(numbers) => numbers.start(number, offer.packet.dependency_descriptor),
                     Numbers::None => {}
                 }
-                match self.send(now, offer, number, marker, way, egress) {
+                match self.send(offer, number, marker, way, egress) {
                     true => Outcome::Started,
                     false => Outcome::NotSent,
                 }
@@ -391,7 +394,7 @@ impl Subscription {
                 let Some(number) = self.sequence.forward(facts.encoding, facts.sequence) else {
                     return Outcome::NotSent;
                 };
-                match self.send(now, offer, number, marker, way, egress) {
+                match self.send(offer, number, marker, way, egress) {
                     true => Outcome::Sent,
                     false => Outcome::NotSent,
                 }
@@ -401,7 +404,6 @@ impl Subscription {
 
     fn send(
         &mut self,
-        now: Instant,
         offer: &Offer<'_>,
         number: u64,
         marker: bool,
@@ -425,7 +427,7 @@ impl Subscription {
             has_padding: offer.padding > 0 && may_pad,
         };
         let named = Named::first(number);
-        let Some(len) = self.seal(now, offer, named, fixed, way, egress) else { return false };
+        let Some(len) = self.seal(offer, named, fixed, way, egress) else { return false };
         self.markers.note(number, marker && !offer.facts.marker);
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add((len - FIXED_HEADER_LEN) as u32);
@@ -488,14 +490,7 @@ impl Subscription {
 
     /// Sends a packet again, on the retransmission stream if there is one
     /// ([RFC 4588](https://www.rfc-editor.org/rfc/rfc4588)).
-    pub fn resend(
-        &mut self,
-        now: Instant,
-        offer: &Offer<'_>,
-        number: u64,
-        way: &mut Way<'_>,
-        egress: &mut Egress,
-    ) -> bool {
+    pub fn resend(&mut self, offer: &Offer<'_>, number: u64, way: &mut Way<'_>, egress: &mut Egress) -> bool {
         let Some(timestamp) = self.timeline.at(number, offer.facts.timestamp) else { return false };
         let Some(format) = self.format(offer.codec) else { return false };
         let is_known = self.sequence.is_within(number);
@@ -517,7 +512,7 @@ impl Subscription {
                 return false;
             }
             let named = Named { again: true, ..Named::first(number) };
-            let len = self.seal(now, offer, named, fixed, way, egress);
+            let len = self.seal(offer, named, fixed, way, egress);
             self.resends.on_again(len.unwrap_or(0));
             return len.is_some();
         };
@@ -535,7 +530,7 @@ impl Subscription {
             return sent;
         }
         let named = Named { number, index: self.rtx_sequence, original: &original, again: false };
-        let len = self.seal(now, offer, named, fixed, way, egress);
+        let len = self.seal(offer, named, fixed, way, egress);
         self.resends.on_again(len.unwrap_or(0));
         self.rtx_sequence += u64::from(len.is_some());
         len.is_some()
@@ -579,7 +574,7 @@ impl Subscription {
         };
         let mut header = [0; FIXED_HEADER_LEN + TRANSPORT_CC_LEN];
         header[..FIXED_HEADER_LEN].copy_from_slice(&fixed.to_bytes());
-        let number = line.on_sent(now, around + usize::from(padding));
+        let number = line.on_sent(way.time, around + usize::from(padding));
         let mut writer = ExtensionWriter::new(&mut header[FIXED_HEADER_LEN..]);
         if !writer.push(id, &number.to_be_bytes()) {
             return false;
@@ -596,7 +591,6 @@ impl Subscription {
     #[inline]
     fn seal(
         &mut self,
-        now: Instant,
         offer: &Offer<'_>,
         named: Named<'_>,
         mut fixed: FixedHeader,
@@ -634,17 +628,35 @@ impl Subscription {
         let body = original.len() + rewritten.len() + payload.len() + usize::from(padding);
         let extensions = TRANSPORT_CC_LEN + offer.packet.dependency_descriptor.len();
         let bytes = body + FIXED_HEADER_LEN + extensions + way.srtp.overhead() + BELOW_RTP;
+        let mut transport = None;
         if let Some(line) = way.line.as_deref_mut().filter(|line| line.is_reported()) {
-            line.on_sent_unnumbered(now, bytes);
+            line.on_sent_unnumbered(way.time, bytes);
         } else if let (Some(id), Some(line)) = (self.transport_cc_id, way.line.as_deref_mut()) {
-            let transport_number =
-                if again { self.transport_numbers.as_ref()?.of(number)? } else { line.on_sent(now, bytes) };
+            let transport_number = if again {
+                self.transport_numbers.as_ref()?.of(number)?
+            } else {
+                line.on_sent(way.time, bytes)
+            };
             if let Some(numbers) = &mut self.transport_numbers {
                 numbers.note(number, transport_number);
             }
-            fixed.has_extension |= writer.push(id, &transport_number.to_be_bytes());
+            transport = Some((id, transport_number));
         }
-        let header_len = FIXED_HEADER_LEN + writer.finish();
+        let alone = transport.filter(|_| !fixed.has_extension);
+        let alone = alone.and_then(|(id, number)| transport_sequence_block(id, number));
+        let header_len = FIXED_HEADER_LEN
+            + match (alone, transport) {
+                (Some(block), _) => {
+                    header[FIXED_HEADER_LEN..][..TRANSPORT_CC_LEN].copy_from_slice(&block);
+                    fixed.has_extension = true;
+                    TRANSPORT_CC_LEN
+                }
+                (None, Some((id, number))) => {
+                    fixed.has_extension |= writer.push(id, &number.to_be_bytes());
+                    writer.finish()
+                }
+                (None, None) => writer.finish(),
+            };
         header[..FIXED_HEADER_LEN].copy_from_slice(&fixed.to_bytes());
         // A retransmission has the original number before the payload; VP8's rewritten descriptor comes after it.
         let mut prefix = [0; 2 + crate::rewrite::vp8::MAX_DESCRIPTOR];
@@ -828,7 +840,7 @@ mod tests {
         let (_, srtp) =
             SrtpKeys::from_exporter(Profile::Aes128Gcm, &material, false).unwrap().into_contexts();
         let route = Route::Udp { socket: 0, remote: "192.0.2.1:9".parse().unwrap() };
-        let mut way = Way { srtp: &srtp, route, line: None };
+        let mut way = Way { srtp: &srtp, route, line: None, time: Time::ZERO };
         // Of every picture the third packet ends it for who takes the lower layer.
         let offer = |sequence: u64| {
             let (timestamp, frame_end) = (sequence as u32 / 3 * 3000, sequence % 3 == 2);
@@ -866,7 +878,7 @@ mod tests {
         }
         let mut repeated = 0;
         for (sequence, before) in sent {
-            if subscription.resend(now, &offer(sequence), first + sequence, &mut way, &mut egress) {
+            if subscription.resend(&offer(sequence), first + sequence, &mut way, &mut egress) {
                 assert_eq!(datagram(&mut egress), before, "{sequence}");
                 repeated += 1;
             }

@@ -179,12 +179,17 @@ impl Acknowledged {
             interrupted: false,
         };
         self.steps.push(step, self.recent.max(self.steady));
-        self.recent = self.advanced(self.recent, before, RECENT);
-        self.steady = self.advanced(self.steady, before, STEADY);
+    }
+
+    /// All that a feedback told of has been added: the spans end with the newest of it.
+    pub fn settle(&mut self) {
+        self.recent = self.advanced(self.recent, RECENT);
+        self.steady = self.advanced(self.steady, STEADY);
     }
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
-    fn advanced(&self, from: u32, newest: Totals, span: i64) -> u32 {
+    fn advanced(&self, from: u32, span: i64) -> u32 {
+        let Some(Step { before: newest, .. }) = self.steps.get(0) else { return 0 };
         let mut at = from.min(self.steps.len - 1);
         while at > 0 {
             let step = &self.steps.ring[self.steps.place(at - 1)];
@@ -261,12 +266,20 @@ impl Acknowledged {
 mod tests {
     use super::*;
 
+    impl Acknowledged {
+        /// A feedback that tells of one packet.
+        fn take(&mut self, sent: i64, arrived: i64, bytes: u16, queued: bool) {
+            self.add(sent, arrived, bytes, queued);
+            self.settle();
+        }
+    }
+
     #[test]
     fn measures_what_arrives() {
         let mut acknowledged = Acknowledged::default();
         assert_eq!(acknowledged.recent(), None);
         for packet in 0..1_000 {
-            acknowledged.add(packet * 5_000, packet * 10_000, 1_250, false);
+            acknowledged.take(packet * 5_000, packet * 10_000, 1_250, false);
         }
         assert_eq!(acknowledged.recent(), Some(BitRate::from_kbps(1_000)));
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
@@ -283,7 +296,7 @@ mod tests {
             if packet % 97 == 0 {
                 acknowledged.interrupt();
             }
-            acknowledged.add(at, at, 1_000, false);
+            acknowledged.take(at, at, 1_000, false);
             let steps = &acknowledged.steps;
             let newest = steps.get(0).unwrap().before.arrived;
             for (back, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
@@ -294,7 +307,7 @@ mod tests {
             }
         }
         acknowledged.clear();
-        acknowledged.add(at, at, 1_000, false);
+        acknowledged.take(at, at, 1_000, false);
         assert_eq!((acknowledged.recent, acknowledged.steady, acknowledged.steps.len), (0, 0, 1));
         assert_eq!(acknowledged.steady(), None);
     }
@@ -302,12 +315,12 @@ mod tests {
     #[test]
     fn what_came_before_a_long_pause_is_forgotten() {
         let mut acknowledged = Acknowledged::default();
-        (0..200).for_each(|packet| acknowledged.add(packet * 10_000, packet * 10_000, 1_250, true));
-        acknowledged.add(FORGOTTEN + 2_000_000, FORGOTTEN + 2_000_000, 1_250, false);
+        (0..200).for_each(|packet| acknowledged.take(packet * 10_000, packet * 10_000, 1_250, true));
+        acknowledged.take(FORGOTTEN + 2_000_000, FORGOTTEN + 2_000_000, 1_250, false);
         assert_eq!((acknowledged.steady(), acknowledged.full()), (None, None));
         // Who says that all of a day arrived at once proves nothing.
         let mut squeezed = Acknowledged::default();
-        (0..86_400 * 2).for_each(|packet| squeezed.add(packet * 500_000, packet * 50, 1_250, false));
+        (0..86_400 * 2).for_each(|packet| squeezed.take(packet * 500_000, packet * 50, 1_250, false));
         assert_eq!(squeezed.steady(), None);
     }
 
@@ -315,7 +328,7 @@ mod tests {
     fn squeezed_arrivals_prove_no_more_than_was_sent() {
         let mut acknowledged = Acknowledged::default();
         for packet in 0..1_000 {
-            acknowledged.add(packet * 10_000, packet * 5_000, 1_250, false);
+            acknowledged.take(packet * 10_000, packet * 5_000, 1_250, false);
         }
         assert_eq!(acknowledged.steady(), Some(BitRate::from_kbps(1_000)));
     }
@@ -324,7 +337,7 @@ mod tests {
     fn a_pause_is_no_slow_line() {
         let mut acknowledged = Acknowledged::default();
         // 1 Mbit/s that waits a little, a pause of 150 ms, and what was held up at once.
-        let mut add = |sent: i64, arrived: i64| acknowledged.add(sent, arrived, 1_250, true);
+        let mut add = |sent: i64, arrived: i64| acknowledged.take(sent, arrived, 1_250, true);
         (0..20).for_each(|packet| add(packet * 10_000, packet * 10_000 + 20_000));
         (20..35).for_each(|packet| add(packet * 10_000, 361_000 + packet * 100));
         let full = acknowledged.full().expect("packets waited");
@@ -335,13 +348,13 @@ mod tests {
     fn a_full_line_is_measured_while_it_is_full() {
         let mut acknowledged = Acknowledged::default();
         // 100 kbit/s on a wide line, then a burst that waits, then as before.
-        (0..20).for_each(|packet| acknowledged.add(packet * 20_000, packet * 20_000, 250, false));
+        (0..20).for_each(|packet| acknowledged.take(packet * 20_000, packet * 20_000, 250, false));
         assert_eq!(acknowledged.full(), None);
         (0..11).for_each(|packet| {
-            acknowledged.add(400_000 + packet, 410_000 + packet * 10_000, 1_250, packet > 0);
+            acknowledged.take(400_000 + packet, 410_000 + packet * 10_000, 1_250, packet > 0);
         });
         (0..5).for_each(|packet| {
-            acknowledged.add(520_000 + packet * 20_000, 520_000 + packet * 20_000, 250, false);
+            acknowledged.take(520_000 + packet * 20_000, 520_000 + packet * 20_000, 250, false);
         });
         assert_eq!(acknowledged.full(), Some(FullLine { rate: BitRate::from_kbps(1_000), grew: true }));
     }

@@ -11,13 +11,13 @@
 //! Increase multiplies while the line's rate is unknown and adds near where it was last met. Drain goes below the
 //! line's rate by as much as the queue is long, since 0.85 of it would leave a full queue standing for seconds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::BitRate;
 use crate::acknowledged::FullLine;
 use crate::dips::Dips;
 use crate::probe::ProbeResult;
 use crate::trend::Usage;
+use crate::{BitRate, Time};
 
 /// Growth a second while the line's rate is unknown.
 const MULTIPLY: f64 = 1.08;
@@ -175,22 +175,22 @@ pub struct RateControl {
     relief: Option<BitRate>,
     ramp: Option<Ramp>,
     /// What the last ramp went for, and since when.
-    hinted: Option<(Instant, BitRate)>,
+    hinted: Option<(Time, BitRate)>,
     /// Until when others are believed to share the line.
-    shared: Option<Instant>,
+    shared: Option<Time>,
     phase: Phase,
     /// The line's rate where it was last met.
     capacity: Option<BitRate>,
-    updated: Instant,
-    drain_began: Instant,
+    updated: Time,
+    drain_began: Time,
     /// When the line was last full.
-    met: Option<Instant>,
+    met: Option<Time>,
     /// When more than the line was known for went through.
-    proven: Option<Instant>,
+    proven: Option<Time>,
     /// Until when somebody else is believed to keep the queue full.
-    contested: Option<Instant>,
+    contested: Option<Time>,
     /// Since when there is a queue that is not ours.
-    stands_since: Option<Instant>,
+    stands_since: Option<Time>,
     last_queue: i64,
     /// What the last probe showed, if that was less than the estimate.
     doubted: Option<BitRate>,
@@ -203,7 +203,7 @@ pub struct RateControl {
 }
 
 impl RateControl {
-    pub fn new(now: Instant, start: BitRate, least: BitRate, most: BitRate) -> Self {
+    pub fn new(now: Time, start: BitRate, least: BitRate, most: BitRate) -> Self {
         Self {
             estimate: start.clamp(least, most),
             relief: None,
@@ -258,7 +258,7 @@ impl RateControl {
         self.capacity
     }
 
-    pub fn handle(&mut self, now: Instant, signals: Signals) -> Verdict {
+    pub fn handle(&mut self, now: Time, signals: Signals) -> Verdict {
         let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1));
         self.updated = now;
         self.steady = signals.steady.unwrap_or(BitRate::ZERO);
@@ -315,7 +315,7 @@ impl RateControl {
     }
 
     /// A probe proved a rate.
-    pub fn on_proven(&mut self, now: Instant, result: ProbeResult, limited: bool) -> Belief {
+    pub fn on_proven(&mut self, now: Time, result: ProbeResult, limited: bool) -> Belief {
         self.doubt(result);
         let agrees = |capacity: BitRate| result.saturated && result.rate < capacity.scaled(BEYOND);
         let shared = self.is_shared(now);
@@ -422,7 +422,7 @@ impl RateControl {
         (!signals.limited).then_some(measured.max(doubtful))
     }
 
-    fn stand(&mut self, now: Instant, round_trip: Duration) -> Verdict {
+    fn stand(&mut self, now: Time, round_trip: Duration) -> Verdict {
         self.phase = Phase::Hold;
         let since = *self.stands_since.get_or_insert(now);
         if now.saturating_duration_since(since) < PATIENCE + 2 * round_trip {
@@ -432,7 +432,7 @@ impl RateControl {
         Verdict::Rebase
     }
 
-    fn fall(&mut self, now: Instant, measured: BitRate, queue: i64) -> Verdict {
+    fn fall(&mut self, now: Time, measured: BitRate, queue: i64) -> Verdict {
         let before = self.estimate;
         let measured = measured.min(before);
         let hinted = self.hinted.take().filter(|(at, _)| now.saturating_duration_since(*at) < VAIN_WITHIN);
@@ -455,7 +455,7 @@ impl RateControl {
         Verdict::Fell(before)
     }
 
-    fn drain(&mut self, now: Instant, signals: Signals) -> Verdict {
+    fn drain(&mut self, now: Time, signals: Signals) -> Verdict {
         // Until the fall takes effect the line is full, and what arrives is what it carries; the first measurement still
         // held some of the time before. A queue that grows later says that the line became slower meanwhile.
         let drained_for = now.saturating_duration_since(self.drain_began);
@@ -485,20 +485,20 @@ impl RateControl {
     }
 
     /// The line was full of late.
-    fn is_met(&self, now: Instant) -> bool {
+    fn is_met(&self, now: Time) -> bool {
         self.met.is_some_and(|met| now.saturating_duration_since(met) < MET)
     }
 
     /// Others take their share of the line, and yield as we do.
-    fn is_shared(&self, now: Instant) -> bool {
+    fn is_shared(&self, now: Time) -> bool {
         self.shared.is_some_and(|until| now < until) && !self.is_contested(now)
     }
 
-    fn is_contested(&self, now: Instant) -> bool {
+    fn is_contested(&self, now: Time) -> bool {
         self.contested.is_some_and(|until| now < until)
     }
 
-    fn set_draining(&mut self, now: Instant, queue: i64) {
+    fn set_draining(&mut self, now: Time, queue: i64) {
         let capacity = self.capacity.unwrap_or(self.estimate);
         let least = if self.is_contested(now) { POLITE_LEAST } else { DRAIN_LEAST };
         let share = (DRAIN - queue as f64 / DRAIN_OVER).clamp(least, DRAIN);
@@ -514,14 +514,14 @@ impl RateControl {
         self.capacity.unwrap_or(self.estimate).scaled(RESUME).clamp(self.least, self.most)
     }
 
-    fn brake(&self, now: Instant, signals: Signals) -> i64 {
+    fn brake(&self, now: Time, signals: Signals) -> i64 {
         let contested = if self.is_contested(now) { CONTESTED } else { 1.0 };
         let brake = (BRAKE * BRAKE_RATE.ratio(self.estimate)).clamp(BRAKE_LEAST, BRAKE_MOST);
         ((brake + OF_NOISE * signals.noise.min(MAX_NOISE)) * contested) as i64
     }
 
     /// True when what a probe hinted at is reached.
-    fn increase(&mut self, now: Instant, elapsed: Duration, signals: Signals, brake: i64) -> bool {
+    fn increase(&mut self, now: Time, elapsed: Duration, signals: Signals, brake: i64) -> bool {
         if signals.limited {
             // What is not used is not proven, and does no harm if it is not there: half of it is, until the next probe.
             if let Some(ramp) = self.ramp.take() {
@@ -567,9 +567,8 @@ mod tests {
         BitRate::from_kbps(rate)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
-    fn start() -> Instant {
-        Instant::now()
+    fn start() -> Time {
+        Time::ZERO + Duration::from_secs(9)
     }
 
     fn signals(rate: BitRate, queue: i64) -> Signals {
@@ -592,7 +591,7 @@ mod tests {
     }
 
     /// What a second brings after a confirmed probe that met a full line at twice the estimate.
-    fn climb(control: &mut RateControl, now: &mut Instant) -> f64 {
+    fn climb(control: &mut RateControl, now: &mut Time) -> f64 {
         let before = control.estimate();
         let rate = before.scaled(2.0);
         let result = ProbeResult { asked: rate, rate, saturated: true, confirmed: true };
@@ -608,7 +607,7 @@ mod tests {
     fn who_climbed_in_vain_climbs_slower_for_a_while() {
         let mut now = start();
         let mut control = RateControl::new(now, kbps(1_000), kbps(30), kbps(10_000));
-        let fill = |control: &mut RateControl, now: &mut Instant| {
+        let fill = |control: &mut RateControl, now: &mut Time| {
             for queue in [STANDING + 20_000, 0] {
                 *now += FEEDBACK;
                 control.handle(*now, signals(kbps(1_000), queue));

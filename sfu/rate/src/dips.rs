@@ -4,7 +4,9 @@
 //! the path's. What remains is that the path was much shorter a moment ago. So all send less for a second now and then, and
 //! whoever sees the delay shrink joins in; if all who fill the queue do, it drains. Beside somebody greedy it costs a little.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::Time;
 
 /// A path that seems longer by this than it was within the last minute is crowded. In microseconds.
 const CROWDED: i64 = 60_000;
@@ -24,14 +26,14 @@ pub fn is_crowded(lifted: i64) -> bool {
 #[derive(Debug, Default)]
 pub struct Dips {
     /// When the next begins and the present one ends, on a crowded line.
-    times: Option<(Instant, Instant)>,
+    times: Option<(Time, Time)>,
     /// By how much the path seemed longer since the last one, at most.
     highest: i64,
 }
 
 impl Dips {
     /// Whether to send less now, where the path seems longer by `lifted`.
-    pub fn handle(&mut self, now: Instant, lifted: i64) -> bool {
+    pub fn handle(&mut self, now: Time, lifted: i64) -> bool {
         if !is_crowded(lifted) {
             *self = Self::default();
             return false;
@@ -55,9 +57,8 @@ mod tests {
     const FEEDBACK: Duration = Duration::from_millis(50);
 
     /// Ten seconds of a path that seems so much longer at each feedback: whether less is sent then.
-    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
     fn play(lifted: impl Fn(i64) -> i64) -> Vec<bool> {
-        let (mut dips, mut now) = (Dips::default(), Instant::now());
+        let (mut dips, mut now) = (Dips::default(), Time::ZERO + Duration::from_secs(9));
         let mut handle = |feedback: i64| {
             now += FEEDBACK;
             dips.handle(now, lifted(feedback))

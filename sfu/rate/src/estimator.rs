@@ -1,6 +1,6 @@
 //! One peer's line: everything that is known of it, and the rate that follows.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use weir_rtp::rtcp::{TICKS_PER_SECOND, TransportFeedback};
 
@@ -15,7 +15,7 @@ use crate::probe::{ProbeResult, Probes};
 use crate::queue::QueueDelay;
 use crate::round_trip::RoundTrip;
 use crate::trend::{Trend, Usage};
-use crate::{BitRate, ClusterId, ProbeCluster};
+use crate::{BitRate, ClusterId, ProbeCluster, Time, earliest};
 
 /// Microseconds of a tick of feedback.
 const TICK: i64 = 1_000_000 / TICKS_PER_SECOND as i64;
@@ -36,9 +36,9 @@ const PROBE_QUEUE: i64 = 60_000;
 const QUEUED: i64 = 8_000;
 
 /// Without feedback for this and two round trips the line may be gone; the estimate is halved, and again each
-/// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row.
-const SILENCE: Duration = Duration::from_millis(700);
-const HALVING: Duration = Duration::from_millis(500);
+/// [`HALVING`]. Feedback comes each 50 to 250 ms, so this is some lost in a row. In microseconds.
+const SILENCE: i64 = 700_000;
+const HALVING: i64 = 500_000;
 /// When nothing was sent for so long, a queue of ours is gone, and what was lost long past. In microseconds.
 const IDLE: i64 = 1_000_000;
 /// An eighth of what was is little enough to ask a dead line with, and enough to be quick when it comes back.
@@ -127,7 +127,7 @@ pub struct Explanation {
     /// The line's rate where it was last met.
     pub capacity: Option<BitRate>,
     /// What the newest probe showed, and when that was known.
-    pub probe: Option<(Instant, ProbeResult)>,
+    pub probe: Option<(Time, ProbeResult)>,
 }
 
 /// Feedback, or parts of it, that was not believed.
@@ -149,9 +149,9 @@ pub struct Disbelieved {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Estimator {
-    epoch: Instant,
+    epoch: Time,
     /// When the first packet left that no feedback followed.
-    unanswered: Option<Instant>,
+    unanswered: Option<Time>,
     history: SentHistory,
     statuses: u32,
     /// The number after the last that feedback reported on.
@@ -177,12 +177,12 @@ pub struct Estimator {
     heard: bool,
     /// The first few feedbacks, counted.
     feedbacks: u8,
-    newest_probe: Option<(Instant, ProbeResult)>,
+    newest_probe: Option<(Time, ProbeResult)>,
     disbelieved: Disbelieved,
 }
 
 impl Estimator {
-    pub fn new(now: Instant, limits: Limits) -> Self {
+    pub fn new(now: Time, limits: Limits) -> Self {
         let limits = Limits { most: limits.most.max(limits.least), ..limits };
         Self {
             epoch: now,
@@ -215,7 +215,7 @@ impl Estimator {
 
     /// A packet of `bytes` leaves, headers of all layers included; answers its transport-wide sequence number.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, bytes: usize, cluster: Option<ClusterId>) -> u16 {
+    pub fn on_sent(&mut self, now: Time, bytes: usize, cluster: Option<ClusterId>) -> u16 {
         let sent = self.micros(now);
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         if let Some(cluster) = cluster {
@@ -229,7 +229,7 @@ impl Estimator {
     }
 
     /// Feedback came from the peer.
-    pub fn on_feedback(&mut self, now: Instant, feedback: &TransportFeedback<'_>) {
+    pub fn on_feedback(&mut self, now: Time, feedback: &TransportFeedback<'_>) {
         let Some(left) = self.statuses.checked_sub(feedback.status_count.into()) else {
             self.disbelieved.floods += 1;
             return;
@@ -264,7 +264,7 @@ impl Estimator {
     }
 
     /// The next probe to send; ask after feedback, after [`Self::set_wanted`] and at the timeout, until there is none.
-    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeCluster> {
+    pub fn poll_probe(&mut self, now: Time) -> Option<ProbeCluster> {
         let target = self.undipped();
         if !self.probes.are_wanted(target) {
             self.probes.forget_further();
@@ -282,12 +282,12 @@ impl Estimator {
     }
 
     /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&self) -> Option<Time> {
         let probe = self.probes.next_timeout(self.undipped());
-        [self.silence_due(), probe].into_iter().flatten().min()
+        earliest(self.silence_due(), probe)
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Time) {
         if self.silence_due().is_none_or(|due| due > now) {
             return;
         }
@@ -413,12 +413,13 @@ impl Estimator {
         }
     }
 
-    fn conclude(&mut self, now: Instant, newest: i64) {
+    fn conclude(&mut self, now: Time, newest: i64) {
         self.heard = true;
         self.feedbacks = self.feedbacks.saturating_add(1);
         let elapsed = self.micros(now);
         self.round_trip.add(elapsed - newest);
         self.unanswered = (elapsed > newest).then_some(now);
+        self.acknowledged.settle();
         let used = self.limited.sent(elapsed).ratio(self.target());
         self.is_limited = self.limited.judge(elapsed, used);
         self.probes.set_roomy(used < ROOMY);
@@ -494,15 +495,15 @@ impl Estimator {
         }
     }
 
-    fn silence_due(&self) -> Option<Instant> {
-        let patience = SILENCE + 2 * self.round_trip.smoothed();
-        let since = self.unanswered.filter(|_| self.halvings < MAX_HALVINGS);
-        since.map(|since| since + patience + HALVING * self.halvings)
+    /// Microseconds since it began, in which its parts count.
+    fn micros(&self, at: Time) -> i64 {
+        at.micros_since(self.epoch)
     }
 
-    fn micros(&self, at: Instant) -> i64 {
-        let since = at.saturating_duration_since(self.epoch);
-        since.as_secs().cast_signed() * 1_000_000 + i64::from(since.subsec_micros())
+    fn silence_due(&self) -> Option<Time> {
+        let since = self.unanswered.filter(|_| self.halvings < MAX_HALVINGS)?;
+        let patience = SILENCE + 2 * self.round_trip.micros() + HALVING * i64::from(self.halvings);
+        Some(since.plus_micros(patience))
     }
 }
 

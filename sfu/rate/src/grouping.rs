@@ -29,7 +29,8 @@ pub struct GroupDelta {
 #[derive(Debug, Default)]
 pub struct Grouping {
     current: Option<Group>,
-    previous: Option<Group>,
+    /// When the last packet of the group before was sent, and arrived.
+    previous: Option<(i64, i64)>,
 }
 
 impl Grouping {
@@ -52,19 +53,19 @@ impl Grouping {
         }
         let complete = *current;
         *current = fresh;
+        let last = (complete.last_sent, complete.last_arrived);
         let Some(previous) = self.previous else {
-            self.previous = Some(complete);
+            self.previous = Some(last);
             return None;
         };
-        let arrived = complete.last_arrived - previous.last_arrived;
+        let arrived = last.1 - previous.1;
         if arrived < 0 {
             // Its predecessor was overtaken. The next group is compared with that one, so that nothing is counted as
             // delay that the overtaking made up for.
             return None;
         }
-        self.previous = Some(complete);
-        let sent = complete.last_sent - previous.last_sent;
-        Some(GroupDelta { sent, arrived, at: complete.last_arrived })
+        self.previous = Some(last);
+        Some(GroupDelta { sent: last.0 - previous.0, arrived, at: last.1 })
     }
 }
 

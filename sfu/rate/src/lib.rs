@@ -39,6 +39,7 @@ mod probe;
 mod queue;
 mod reported;
 mod round_trip;
+mod time;
 mod trend;
 
 pub use bit_rate::BitRate;
@@ -47,3 +48,4 @@ pub use history::{FIRST_NUMBER, MAX_SENT};
 pub use pacer::{Class, Pacer};
 pub use probe::{ClusterId, ProbeCluster, ProbeReason, ProbeResult};
 pub use reported::Reported;
+pub use time::{Time, earliest};

@@ -15,6 +15,8 @@ const LONG: i64 = 700_000;
 #[derive(Debug, Default)]
 pub struct ApplicationLimited {
     bytes: [u32; STEPS],
+    /// Of all steps.
+    total: u32,
     newest: u8,
     began: i64,
     limited: bool,
@@ -25,16 +27,16 @@ impl ApplicationLimited {
     #[inline]
     pub fn on_sent(&mut self, now: i64, bytes: u16) {
         self.advance(now);
-        let newest = &mut self.bytes[usize::from(self.newest)];
-        *newest = newest.saturating_add(bytes.into());
+        let bytes = u32::from(bytes).min(u32::MAX - self.total);
+        self.bytes[usize::from(self.newest)] += bytes;
+        self.total += bytes;
     }
 
     /// The rate sent over the last half second.
     pub fn sent(&mut self, now: i64) -> BitRate {
         self.advance(now);
-        let bytes: u64 = self.bytes.iter().map(|&bytes| u64::from(bytes)).sum();
         let span = STEP * (STEPS as i64 - 1) + now - self.began;
-        BitRate::over(bytes, span)
+        BitRate::over(self.total.into(), span)
     }
 
     /// Judges by the share of the target that [`Self::sent`] is.
@@ -53,13 +55,13 @@ impl ApplicationLimited {
     }
 
     fn advance(&mut self, now: i64) {
-        let passed = (now - self.began) / STEP;
-        if passed <= 0 {
+        if now - self.began < STEP {
             return;
         }
+        let passed = (now - self.began) / STEP;
         for _ in 0..passed.min(STEPS as i64) {
             self.newest = if usize::from(self.newest) + 1 == STEPS { 0 } else { self.newest + 1 };
-            self.bytes[usize::from(self.newest)] = 0;
+            self.total -= std::mem::take(&mut self.bytes[usize::from(self.newest)]);
         }
         self.began = if passed < STEPS as i64 { self.began + STEP * passed } else { now };
     }

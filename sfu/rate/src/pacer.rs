@@ -4,9 +4,9 @@
 //! little over the target; audio never waits, and retransmissions wait less than pictures. A probe cluster sets a pace
 //! of its own for some 15 ms, of media if there is any and of padding otherwise.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{BitRate, ClusterId, ProbeCluster};
+use crate::{BitRate, ClusterId, ProbeCluster, Time};
 
 /// The pace in targets. More sends key frames sooner and fills the queue before the line with them.
 const PACE: f64 = 1.2;
@@ -16,6 +16,7 @@ const BURST: Duration = Duration::from_millis(5);
 const RETRANSMISSION_BURST: Duration = Duration::from_millis(30);
 /// Debts are forgotten beyond this: audio alone may exceed a tiny target, and pictures must not wait for ever.
 const MAX_DEBT: Duration = Duration::from_millis(500);
+const MAX_NANOS: u64 = MAX_DEBT.as_nanos() as u64;
 /// A cluster that could not be sent within this is given up.
 pub(crate) const CLUSTER_EXPIRY: Duration = Duration::from_millis(200);
 /// RTP padding ends at 255 bytes (RFC 3550 §5.1), retransmissions at the size of a packet.
@@ -34,9 +35,9 @@ pub enum Class {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Running {
-    asked: Instant,
+    asked: Time,
     cluster: ProbeCluster,
-    began: Option<Instant>,
+    began: Option<Time>,
     packets: u32,
     bytes: u64,
 }
@@ -55,16 +56,16 @@ pub struct Pacer {
     /// What a byte takes at the pace: nanoseconds, in 65,536ths. A division for each packet would cost more.
     per_byte: u64,
     /// When what was sent so far will have passed at the pace.
-    free_at: Instant,
+    free_at: Time,
     burst: Duration,
     running: Option<Running>,
     /// A second cluster that waits for the first, and since when.
-    next: Option<(Instant, ProbeCluster)>,
+    next: Option<(Time, ProbeCluster)>,
     target: BitRate,
 }
 
 impl Pacer {
-    pub fn new(now: Instant, target: BitRate) -> Self {
+    pub fn new(now: Time, target: BitRate) -> Self {
         let per_byte = per_byte(target);
         Self { target, per_byte, burst: BURST, free_at: now, running: None, next: None }
     }
@@ -82,12 +83,12 @@ impl Pacer {
     }
 
     /// Lets pictures wait until then, at most as long as debts last.
-    pub fn hold(&mut self, until: Instant) {
+    pub fn hold(&mut self, until: Time) {
         self.free_at = self.free_at.max(until);
     }
 
     /// Sends a probe as soon as what runs is done; one more waits at most.
-    pub fn probe(&mut self, now: Instant, cluster: ProbeCluster) {
+    pub fn probe(&mut self, now: Time, cluster: ProbeCluster) {
         self.expire(now);
         if self.running.is_none() {
             self.running = Some(Running::new(now, cluster));
@@ -98,25 +99,25 @@ impl Pacer {
 
     /// When a packet may go; what is not after `now` goes at once.
     #[inline]
-    pub fn when(&self, now: Instant, class: Class) -> Instant {
+    pub fn when(&self, now: Time, class: Class) -> Time {
         let burst = match class {
             Class::Audio => return now,
             Class::Retransmission => RETRANSMISSION_BURST.max(self.burst),
             Class::Video => self.burst,
         };
-        let paced = self.free_at.checked_sub(burst).unwrap_or(now);
+        let paced = self.free_at - burst;
         self.next_of_cluster().map_or(paced, |of_cluster| paced.min(of_cluster))
     }
 
     /// When padding is due for a probe, unless media goes in its place.
-    pub fn next_of_cluster(&self) -> Option<Instant> {
+    pub fn next_of_cluster(&self) -> Option<Time> {
         let running = self.running.as_ref()?;
         let passed = running.cluster.rate.time_for(running.bytes);
         Some(running.began.map_or(running.asked, |began| began + passed))
     }
 
     /// How much padding to send now.
-    pub fn padding(&mut self, now: Instant) -> Option<usize> {
+    pub fn padding(&mut self, now: Time) -> Option<usize> {
         self.expire(now);
         let due = self.next_of_cluster()?;
         let cluster = self.running.as_ref()?.cluster;
@@ -126,11 +127,10 @@ impl Pacer {
 
     /// Notes what was sent, and says which probe it was part of.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, bytes: usize) -> Option<ClusterId> {
+    pub fn on_sent(&mut self, now: Time, bytes: usize) -> Option<ClusterId> {
         let bytes = bytes as u64;
-        let time = Duration::from_nanos(bytes.saturating_mul(self.per_byte) >> FRACTION).min(MAX_DEBT);
-        self.free_at =
-            if self.free_at <= now { now + time } else { (self.free_at + time).min(now + MAX_DEBT) };
+        let nanos = bytes.saturating_mul(self.per_byte) >> FRACTION;
+        self.free_at = self.free_at.max(now).plus_nanos(nanos.min(MAX_NANOS)).min(now + MAX_DEBT);
         self.expire(now);
         let running = self.running.as_mut()?;
         running.began.get_or_insert(now);
@@ -143,25 +143,25 @@ impl Pacer {
         Some(cluster.id)
     }
 
-    fn expire(&mut self, now: Instant) {
+    fn expire(&mut self, now: Time) {
         if self.running.as_ref().is_some_and(|running| is_expired(running.asked, now)) {
             self.advance(now);
         }
     }
 
-    fn advance(&mut self, now: Instant) {
+    fn advance(&mut self, now: Time) {
         let next = self.next.take().filter(|(asked, _)| !is_expired(*asked, now));
         self.running = next.map(|(asked, cluster)| Running::new(asked, cluster));
     }
 }
 
 impl Running {
-    fn new(asked: Instant, cluster: ProbeCluster) -> Self {
+    fn new(asked: Time, cluster: ProbeCluster) -> Self {
         Self { asked, cluster, began: None, packets: 0, bytes: 0 }
     }
 }
 
-fn is_expired(asked: Instant, now: Instant) -> bool {
+fn is_expired(asked: Time, now: Time) -> bool {
     now.saturating_duration_since(asked) > CLUSTER_EXPIRY
 }
 
@@ -170,9 +170,8 @@ mod tests {
     use super::*;
     use crate::probe::Probes;
 
-    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
-    fn start() -> Instant {
-        Instant::now()
+    fn start() -> Time {
+        Time::ZERO + Duration::from_secs(9)
     }
 
     #[test]
@@ -221,7 +220,7 @@ mod tests {
         let mut probes = Probes::new(now);
         probes.set_wanted(BitRate::MAX);
         let mut pacer = Pacer::new(now, BitRate::from_kbps(400));
-        let mut ask = |pacer: &mut Pacer, at: Instant| {
+        let mut ask = |pacer: &mut Pacer, at: Time| {
             let rate = BitRate::from_kbps(400);
             let asked: Vec<_> = std::iter::from_fn(|| probes.poll(at, rate, true, Duration::ZERO)).collect();
             asked.iter().for_each(|cluster| pacer.probe(at, *cluster));

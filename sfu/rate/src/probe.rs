@@ -11,10 +11,10 @@
 //! ```
 
 use std::num::NonZeroU16;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::BitRate;
 use crate::pacer::CLUSTER_EXPIRY;
+use crate::{BitRate, Time};
 
 /// Fewer packets measure their own jitter.
 const MIN_PACKETS: u32 = 5;
@@ -113,7 +113,7 @@ pub struct ProbeResult {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     cluster: ProbeCluster,
-    asked: Instant,
+    asked: Time,
     confirms: bool,
     sent_packets: u32,
     arrived_packets: u32,
@@ -146,9 +146,9 @@ pub struct Probes {
     confirms: bool,
     recover: Option<BitRate>,
     wanted: BitRate,
-    not_before: Instant,
+    not_before: Time,
     /// When a probe was last asked for or told something, or the estimate fell; the next has its [`Self::interval`].
-    last: Option<Instant>,
+    last: Option<Time>,
     fruitless: u32,
     next_id: NonZeroU16,
     is_quick: bool,
@@ -158,7 +158,7 @@ pub struct Probes {
 }
 
 impl Probes {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Time) -> Self {
         Self {
             flights: [None; FLIGHTS],
             under_way: 0,
@@ -198,7 +198,7 @@ impl Probes {
     /// how much delays scatter.
     pub fn poll(
         &mut self,
-        now: Instant,
+        now: Time,
         estimate: BitRate,
         calm: bool,
         noise: Duration,
@@ -229,7 +229,7 @@ impl Probes {
     }
 
     /// When [`Self::poll`] may have more to say though nothing happens; `None` while nothing is wanted.
-    pub fn next_timeout(&self, estimate: BitRate) -> Option<Instant> {
+    pub fn next_timeout(&self, estimate: BitRate) -> Option<Time> {
         self.are_wanted(estimate).then(|| self.due())
     }
 
@@ -257,7 +257,7 @@ impl Probes {
     }
 
     /// After each feedback: the best that a complete cluster showed.
-    pub fn conclude(&mut self, now: Instant, estimate: BitRate) -> Option<ProbeResult> {
+    pub fn conclude(&mut self, now: Time, estimate: BitRate) -> Option<ProbeResult> {
         if !self.is_under_way() {
             return None;
         }
@@ -286,7 +286,7 @@ impl Probes {
     }
 
     /// The estimate fell.
-    pub fn on_fall(&mut self, now: Instant, before: BitRate, after: BitRate) {
+    pub fn on_fall(&mut self, now: Time, before: BitRate, after: BitRate) {
         self.start = &[];
         self.further = None;
         let far = after < before.scaled(FAR);
@@ -305,7 +305,7 @@ impl Probes {
     }
 
     /// There may be more, and now is the time to ask.
-    pub fn hurry(&mut self, now: Instant) {
+    pub fn hurry(&mut self, now: Time) {
         self.not_before = self.not_before.min(now);
         self.last = None;
     }
@@ -314,7 +314,7 @@ impl Probes {
         self.under_way > 0
     }
 
-    fn next(&mut self, now: Instant, estimate: BitRate) -> Option<(BitRate, ProbeReason)> {
+    fn next(&mut self, now: Time, estimate: BitRate) -> Option<(BitRate, ProbeReason)> {
         if let Some((factor, rest)) = self.start.split_first() {
             self.start = rest;
             return Some((estimate.scaled(*factor), ProbeReason::Start));
@@ -336,7 +336,7 @@ impl Probes {
     }
 
     /// When there may be the next that nothing else asks for.
-    fn due(&self) -> Instant {
+    fn due(&self) -> Time {
         self.last.map_or(self.not_before, |last| self.not_before.max(last + self.interval()))
     }
 
@@ -351,7 +351,7 @@ impl Probes {
         self.flights.iter_mut().flatten().find(|flight| flight.cluster.id == id)
     }
 
-    fn expire(&mut self, now: Instant) {
+    fn expire(&mut self, now: Time) {
         if !self.is_under_way() {
             return;
         }
@@ -368,13 +368,13 @@ impl Probes {
 }
 
 impl Flight {
-    fn is_expired(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Time) -> bool {
         // Of one that the pacer gave up nothing left: there was nothing to send it with.
         let expiry = if self.sent_packets == 0 { CLUSTER_EXPIRY } else { EXPIRY };
         now.saturating_duration_since(self.asked) > expiry
     }
 
-    fn new(cluster: ProbeCluster, asked: Instant, confirms: bool) -> Self {
+    fn new(cluster: ProbeCluster, asked: Time, confirms: bool) -> Self {
         Self {
             cluster,
             asked,
@@ -445,13 +445,12 @@ mod tests {
 
     const ESTIMATE: BitRate = BitRate::from_kbps(300);
 
-    #[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
-    fn start() -> Instant {
-        Instant::now()
+    fn start() -> Time {
+        Time::ZERO + Duration::from_secs(9)
     }
 
     /// Sends the cluster over an empty line of `line` and concludes.
-    fn play(probes: &mut Probes, now: Instant, cluster: ProbeCluster, line: BitRate) -> Option<ProbeResult> {
+    fn play(probes: &mut Probes, now: Time, cluster: ProbeCluster, line: BitRate) -> Option<ProbeResult> {
         let size = (cluster.bytes / u64::from(cluster.packets)) as u16 + 1;
         let (mut sent, mut free) = (0, 50_000);
         for _ in 0..cluster.packets {

@@ -6,9 +6,9 @@
 //! no queue grew. Loss then decides, as [GCC](https://datatracker.ietf.org/doc/html/draft-ietf-rmcat-gcc-02#section-6)
 //! has it: much of it lowers the rate, little lets it rise. Nothing is probed: a rise is a try.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{BitRate, Limits};
+use crate::{BitRate, Limits, Time};
 
 /// Above this share the rate is too much for the line, below the other it is not.
 const MUCH: f64 = 0.10;
@@ -39,20 +39,20 @@ pub struct Reported {
     /// What was sent in the last span, and in the present one.
     sent: BitRate,
     bytes: u64,
-    began: Instant,
+    began: Time,
     /// Reported since loss was judged.
     packets: u32,
     lost: f64,
-    heard: Instant,
-    judged: Instant,
+    heard: Time,
+    judged: Time,
     loss: f64,
     /// When it last rose, or was held.
-    settled: Instant,
+    settled: Time,
 }
 
 impl Reported {
     /// Begins with what the receiver estimates of a line on which nothing was held back.
-    pub fn new(now: Instant, limits: Limits, estimate: BitRate) -> Self {
+    pub fn new(now: Time, limits: Limits, estimate: BitRate) -> Self {
         Self {
             limits,
             target: estimate.clamp(limits.least, limits.most),
@@ -70,13 +70,13 @@ impl Reported {
 
     /// A packet of `bytes` leaves.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, bytes: usize) {
+    pub fn on_sent(&mut self, now: Time, bytes: usize) {
         self.measure(now);
         self.bytes += bytes as u64;
     }
 
     /// The receiver says what it makes of its line.
-    pub fn on_estimate(&mut self, now: Instant, estimate: BitRate) {
+    pub fn on_estimate(&mut self, now: Time, estimate: BitRate) {
         self.measure(now);
         if estimate < self.sent.scaled(SLACK) {
             self.target = self.target.min(estimate).max(self.limits.least);
@@ -84,7 +84,7 @@ impl Reported {
     }
 
     /// Of `packets`, this share is reported lost.
-    pub fn on_report(&mut self, now: Instant, packets: u32, share: f64) {
+    pub fn on_report(&mut self, now: Time, packets: u32, share: f64) {
         self.measure(now);
         if packets > 0 {
             self.heard = now;
@@ -104,11 +104,11 @@ impl Reported {
         (self.packets, self.lost, self.judged, self.settled) = (0, 0.0, now, now);
     }
 
-    pub fn next_timeout(&self) -> Instant {
+    pub fn next_timeout(&self) -> Time {
         self.settled + SILENCE
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Time) {
         if now < self.next_timeout() {
             return;
         }
@@ -129,7 +129,7 @@ impl Reported {
         self.loss
     }
 
-    fn grow(&mut self, now: Instant, always: BitRate) {
+    fn grow(&mut self, now: Time, always: BitRate) {
         let seconds = now.saturating_duration_since(self.settled).min(SILENCE).as_secs_f64();
         let most = self.sent.scaled(AHEAD).max(always).min(self.limits.most);
         if self.target < most {
@@ -138,7 +138,7 @@ impl Reported {
         }
     }
 
-    fn measure(&mut self, now: Instant) {
+    fn measure(&mut self, now: Time) {
         let span = now.saturating_duration_since(self.began);
         if span >= SPAN {
             self.sent = BitRate::of(self.bytes, span);
@@ -153,14 +153,13 @@ mod tests {
 
     const PACKET: usize = 1_000;
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time; tests only add to it")]
-    fn start() -> Instant {
-        Instant::now()
+    fn start() -> Time {
+        Time::ZERO + Duration::from_secs(9)
     }
 
     struct Line {
         reported: Reported,
-        now: Instant,
+        now: Time,
     }
 
     impl Line {

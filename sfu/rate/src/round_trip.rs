@@ -20,6 +20,11 @@ impl RoundTrip {
     }
 
     pub fn smoothed(&self) -> Duration {
-        Duration::from_micros(self.smoothed.unwrap_or(FIRST).unsigned_abs())
+        Duration::from_micros(self.micros().unsigned_abs())
+    }
+
+    /// The same in microseconds.
+    pub fn micros(&self) -> i64 {
+        self.smoothed.unwrap_or(FIRST)
     }
 }

@@ -137,10 +137,10 @@ impl Trend {
         if usize::from(self.len) < WINDOW {
             return;
         }
-        match self.slope() {
-            Some(slope) => self.judge(slope, delta),
-            None if !self.is_dense() => self.usage = Usage::Normal,
-            None => {}
+        if !self.is_dense(delta.at) {
+            self.usage = Usage::Normal;
+        } else if let Some(slope) = self.slope() {
+            self.judge(slope, delta);
         }
     }
 
@@ -150,20 +150,18 @@ impl Trend {
         // The window begins with zeros, which bring nothing.
         self.sums.replace(*place, newest);
         *place = newest;
-        self.next = (self.next + 1) % WINDOW as u8;
+        self.next = if usize::from(self.next) + 1 == WINDOW { 0 } else { self.next + 1 };
         self.len = (self.len + 1).min(WINDOW as u8);
     }
 
-    /// Whether groups are so close together that they tell of a queue.
-    fn is_dense(&self) -> bool {
-        let oldest = usize::from(self.next);
-        let newest = self.points[(oldest + WINDOW - 1) % WINDOW].0;
-        newest.saturating_sub(self.points[oldest].0) <= MAX_SPAN
+    /// Whether groups, up to the `newest`, are so close together that they tell of a queue.
+    fn is_dense(&self, newest: i64) -> bool {
+        newest.saturating_sub(self.points[usize::from(self.next)].0) <= MAX_SPAN
     }
 
-    /// How much of a second the delay grows in one; `None` while groups arrived at one time, or too far apart.
+    /// How much of a second the delay grows in one; `None` while groups arrived at one time.
     fn slope(&self) -> Option<f64> {
-        self.sums.slope().filter(|_| self.is_dense()).map(|slope| slope * MICROS)
+        self.sums.slope().map(|slope| slope * MICROS)
     }
 
     fn judge(&mut self, slope: f64, delta: GroupDelta) {
@@ -258,7 +256,7 @@ mod tests {
             "four minutes within 16 s, from one half to the other: {slope}"
         );
         trend.push(MAX_SPAN + 2 * step);
-        assert_eq!(trend.slope(), None);
+        assert!(!trend.is_dense(MAX_SPAN + 2 * step));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use weir_rate::Time;
 
 /// Things to come, by time; what comes at one time comes in the order it was put down.
 #[derive(Debug)]
 pub struct Agenda<T> {
-    begin: Instant,
     now: Duration,
     /// Time, order, and where in `things` it lies.
     order: BinaryHeap<Reverse<(Duration, u64, usize)>>,
@@ -17,19 +18,8 @@ pub struct Agenda<T> {
 }
 
 impl<T> Agenda<T> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an instant has no zero; only differences to this one are used"
-    )]
     pub fn new() -> Self {
-        Self {
-            begin: Instant::now(),
-            now: Duration::ZERO,
-            order: BinaryHeap::new(),
-            things: Vec::new(),
-            free: Vec::new(),
-            put: 0,
-        }
+        Self { now: Duration::ZERO, order: BinaryHeap::new(), things: Vec::new(), free: Vec::new(), put: 0 }
     }
 
     /// Since the beginning.
@@ -38,12 +28,8 @@ impl<T> Agenda<T> {
     }
 
     /// As what is simulated wants it.
-    pub fn instant(&self) -> Instant {
-        self.begin + self.now
-    }
-
-    pub fn since_begin(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.begin)
+    pub fn time(&self) -> Time {
+        Time::ZERO + self.now
     }
 
     /// What lies in the past happens now.

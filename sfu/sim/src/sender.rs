@@ -1,9 +1,9 @@
 //! The near end: an estimator and a pacer, audio, and a picture whose rate follows the estimate.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use weir_rate::{BitRate, Class, Estimator, Limits, Pacer};
+use weir_rate::{BitRate, Class, Estimator, Limits, Pacer, Time};
 use weir_rtp::rtcp::{Compound, RtcpPacket};
 
 use crate::encoder::Encoder;
@@ -94,7 +94,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub fn new(flow: usize, now: Instant, seed: u64, media: Media, key_frames_every: Duration) -> Self {
+    pub fn new(flow: usize, now: Time, seed: u64, media: Media, key_frames_every: Duration) -> Self {
         let mut estimator = Estimator::new(now, Limits::default());
         estimator.set_wanted(wanted(media));
         let most = if let Media::Follows(most) = media { most } else { BitRate::MAX };
@@ -113,7 +113,7 @@ impl Sender {
         }
     }
 
-    pub fn on_audio(&mut self, now: Instant, at: Duration) {
+    pub fn on_audio(&mut self, now: Time, at: Duration) {
         if self.paused {
             return;
         }
@@ -129,7 +129,7 @@ impl Sender {
         self.waiting.clear();
     }
 
-    pub fn on_frame(&mut self, now: Instant, at: Duration) {
+    pub fn on_frame(&mut self, now: Time, at: Duration) {
         let target = self.estimator.target();
         let Some(picture) = self.picture(target) else { return self.pump(now, at) };
         let patience = if let Media::Follows(_) = self.media { MAX_WAITING } else { MAX_LAYER_WAITING };
@@ -182,7 +182,7 @@ impl Sender {
         (0..layers.len()).rev().find(fits)
     }
 
-    pub fn on_feedback(&mut self, now: Instant, at: Duration, datagram: &[u8]) {
+    pub fn on_feedback(&mut self, now: Time, at: Duration, datagram: &[u8]) {
         for packet in Compound::new(datagram).flatten() {
             if let RtcpPacket::TransportFeedback(feedback) = packet {
                 self.estimator.on_feedback(now, &feedback);
@@ -192,7 +192,7 @@ impl Sender {
     }
 
     /// Sends what may go; [`Sender::next`] says when there is more.
-    pub fn pump(&mut self, now: Instant, at: Duration) {
+    pub fn pump(&mut self, now: Time, at: Duration) {
         self.estimator.handle_timeout(now);
         self.pacer.set_target(self.estimator.target());
         while let Some(cluster) = self.estimator.poll_probe(now) {
@@ -213,12 +213,12 @@ impl Sender {
         }
     }
 
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    pub fn next(&self, now: Time) -> Option<Time> {
         let video = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
         [video, self.pacer.next_of_cluster(), self.estimator.next_timeout()].into_iter().flatten().min()
     }
 
-    fn send(&mut self, now: Instant, at: Duration, kind: Kind, bytes: usize) {
+    fn send(&mut self, now: Time, at: Duration, kind: Kind, bytes: usize) {
         let cluster = self.pacer.on_sent(now, bytes);
         let sequence = self.estimator.on_sent(now, bytes, cluster);
         self.out.push(Packet { flow: self.flow, sequence, kind, bytes, sent: at });

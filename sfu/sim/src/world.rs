@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_rate::{BitRate, Explanation};
+use weir_rate::{BitRate, Explanation, Time};
 
 use crate::agenda::Agenda;
 use crate::encoder::FRAME_INTERVAL;
@@ -128,7 +128,7 @@ impl World<'_> {
     }
 
     fn handle(&mut self, happening: Happening) {
-        let (now, at) = (self.agenda.instant(), self.agenda.now());
+        let (now, at) = (self.agenda.time(), self.agenda.now());
         match happening {
             Happening::Begin { flow } => self.begin_flow(flow),
             Happening::Pause { flow, paused } => self.with_sender(flow, |sender| sender.pause(paused)),
@@ -167,7 +167,7 @@ impl World<'_> {
     }
 
     fn begin_flow(&mut self, flow: usize) {
-        let (now, at) = (self.agenda.instant(), self.agenda.now());
+        let (now, at) = (self.agenda.time(), self.agenda.now());
         let Scenario { media, key_frames_every, .. } = *self.scenario;
         self.flows[flow].sender = Some(Sender::new(flow, now, self.seed, media, key_frames_every));
         // Cameras and microphones do not tick together.
@@ -179,12 +179,12 @@ impl World<'_> {
     }
 
     fn with_sender(&mut self, flow: usize, act: impl FnOnce(&mut Sender)) {
-        let (now, at) = (self.agenda.instant(), self.agenda.now());
+        let (now, at) = (self.agenda.time(), self.agenda.now());
         let way = self.flows[flow].way;
         let Some(sender) = &mut self.flows[flow].sender else { return };
         act(sender);
         let packets = std::mem::take(&mut sender.out);
-        let wake = sender.next(now).map(|wake| self.agenda.since_begin(wake));
+        let wake = sender.next(now).map(|wake| wake - Time::ZERO);
         for packet in packets {
             let offered = self.offer(way, at, Datagram::Media(packet), packet.bytes);
             if way == FORTH {
@@ -272,7 +272,7 @@ impl World<'_> {
                 self.flows[packet.flow].receiver.on_packet(at, packet.sequence, packet.bytes);
             }
             Datagram::Feedback { flow, bytes } => {
-                let now = self.agenda.instant();
+                let now = self.agenda.time();
                 self.with_sender(flow, |sender| sender.on_feedback(now, at, &bytes));
             }
             Datagram::Segment { tcp, number } => {

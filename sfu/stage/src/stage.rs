@@ -153,7 +153,7 @@ impl Stage {
         Self {
             now,
             began: now,
-            shard: Shard::new(&ShardConfig { index: 0, rate_control: true }, context(), seed),
+            shard: Shard::new(&ShardConfig { index: 0, rate_control: true }, context(), now, seed),
             clients: Vec::new(),
             line: Line {
                 delay: ms(20),

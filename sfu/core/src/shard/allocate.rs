@@ -31,11 +31,12 @@ struct Moves {
 impl Shard {
     /// Shares out again, unless that was done a moment ago.
     pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
+        let time = self.time(now);
         let entry = &self.model.peers[peer as usize];
-        let available = entry.downlink.as_ref().and_then(|line| line.available(now));
+        let available = entry.downlink.as_ref().and_then(|line| line.available(time));
         let has_ease = entry.ease.zip(available).is_some_and(|(least, available)| available >= least);
         let interval = if has_ease { LEISURE } else { INTERVAL };
-        if entry.allocated.is_none_or(|at| now >= at + interval) {
+        if entry.allocated.is_none_or(|at| time >= at + interval) {
             self.allocate(now, peer);
         }
     }
@@ -58,18 +59,19 @@ impl Shard {
         if self.model.peers[index as usize].downlink.is_none() {
             return;
         }
+        let time = self.time(now);
         self.allocator.claims.clear();
         let audio = self.model.collect_claims(now, index, &mut self.allocator);
         let peer = &mut self.model.peers[index as usize];
-        peer.allocated = Some(now);
+        peer.allocated = Some(time);
         let line = peer.downlink.as_ref();
-        let available = line.and_then(|line| line.available(now));
+        let available = line.and_then(|line| line.available(time));
         let beside_audio = |rate: Option<BitRate>| rate.map_or(u64::MAX, |rate| rate.minus(audio).bps());
         // A guess is good for everybody's least. Whoever climbs far on it sends as much as others who join at the same moment.
         let wished: u64 = self.allocator.claims.iter().filter_map(Claim::top_bps).sum();
         let wanted = BitRate::from_bps(wished).plus(audio).scaled(HEADROOM);
         let fits = available.is_some_and(|available| available >= wanted);
-        let is_guess = !fits && line.is_some_and(|line| line.is_guess(now));
+        let is_guess = !fits && line.is_some_and(|line| line.is_guess(time));
         let met = beside_audio(available.and(line).and_then(|line| line.met()));
         let budget = Budget {
             whole: beside_audio(available),
@@ -80,14 +82,14 @@ impl Shard {
         share(budget, &mut self.allocator.claims);
         let is_blind = !self.can_probe(now, index);
         let peer = &mut self.model.peers[index as usize];
-        if peer.downlink.as_mut().is_some_and(|line| line.tries(now, is_blind)) {
+        if peer.downlink.as_mut().is_some_and(|line| line.tries(time, is_blind)) {
             begin(&mut self.allocator.claims);
         }
         peer.line.on_shared(shortage(&self.allocator.claims, wished));
         let has_all = self.allocator.claims.iter().all(|claim| claim.granted == Some(claim.top));
         peer.ease = (fits && has_all && !self.allocator.expects_more).then_some(wanted);
         if let Some(line) = &mut peer.downlink {
-            line.set_wanted(now, wanted, wished <= budget.whole);
+            line.set_wanted(time, wanted, wished <= budget.whole);
         }
         let hurry = sent as f64 > budget.whole as f64 * HURRY;
         let mut moves = Moves::default();
@@ -116,6 +118,7 @@ impl Shard {
 
     /// Puts a claim's share in force.
     fn grant(&mut self, now: Instant, claim: &Claim, is_limited: bool, hurry: bool, moves: &mut Moves) {
+        let time = self.time(now);
         let reason = if is_limited { claim.reason } else { Reason::Unmeasured };
         let layer = claim.granted.map(|rung| claim.ladder.layer(rung));
         // With nothing in the way the wish itself is granted: what may yet be sent is not on the ladder.
@@ -155,7 +158,7 @@ impl Shard {
             && subscription.hurry()
         {
             line.forget_all_but_begun(claim.subscription, subscription);
-            line.hold(now);
+            line.hold(time);
             hurries = true;
         }
         if std::mem::replace(&mut subscription.paused, paused) != paused {

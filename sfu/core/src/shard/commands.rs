@@ -222,10 +222,11 @@ impl Shard {
         let subscription = self.model.subscriptions.insert(subscription) as u32;
         self.model.subscription_ids.insert(id, subscription);
         self.model.publications[publication as usize].subscribers.push(subscription);
+        let time = self.time(now);
         let entry = &mut self.model.peers[peer as usize];
         let has_better = entry.downlink.as_ref().is_some_and(|line| !line.is_reported());
         if reports && self.rate_control && !has_better {
-            entry.downlink = Some(Box::new(Downlink::new(now)));
+            entry.downlink = Some(Box::new(Downlink::new(time)));
         }
         entry.add_sender(ssrc, subscription);
         if let Some(rtx_ssrc) = rtx_ssrc {

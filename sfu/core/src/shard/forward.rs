@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use weir_rate::Time;
 use weir_units::event::Event;
 use weir_units::media::{Codec, Layer};
 
@@ -31,6 +32,7 @@ impl Shard {
         if self.start_waiting(now) {
             return true;
         }
+        let time = self.time(now);
         if !self.cursor.sorted {
             self.pending.sort_unstable_by_key(|packet| (packet.publication, packet.encoding, packet.order));
             self.cursor = Cursor { sorted: true, ..Cursor::default() };
@@ -54,11 +56,12 @@ impl Shard {
                     let subscription = &mut self.model.subscriptions[at as usize];
                     let peer_index = subscription.peer;
                     let peer = &mut self.model.peers[peer_index as usize];
-                    let Some(mut way) = peer.way() else { continue };
+                    let Some(mut way) = peer.way(time) else { continue };
                     let had_started = subscription.started;
                     forward_group(now, publication, group, (at, subscription), &mut way, &mut self.out);
-                    if let Some(due) = way.line.and_then(|line| line.next_turn(now)) {
-                        self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(peer_index), due.max(now + TICK));
+                    if let Some(due) = way.line.and_then(|line| line.next_turn(time)) {
+                        let due = due.after(self.epoch).max(now + TICK);
+                        self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(peer_index), due);
                     }
                     if subscription.started && !had_started {
                         peer.reported.push(at);
@@ -203,6 +206,7 @@ impl Shard {
         lost: impl Iterator<Item = u16>,
         left: &mut usize,
     ) {
+        let time = self.time(now);
         let Self { model, out, .. } = self;
         let Model { peers, publications, subscriptions, .. } = model;
         let subscription = &mut subscriptions[index as usize];
@@ -213,7 +217,7 @@ impl Shard {
         for sequence_number in lost {
             let Some(fewer) = left.checked_sub(1) else { break };
             *left = fewer;
-            if let Some(line) = peer.downlink.as_mut().filter(|line| !line.passes_again(now)) {
+            if let Some(line) = peer.downlink.as_mut().filter(|line| !line.passes_again(time)) {
                 // What another layer's key frame is about to make needless yields to all that waits.
                 if !subscription.is_past(sequence_number) {
                     line.wait_again(index, sequence_number);
@@ -221,7 +225,7 @@ impl Shard {
                 }
                 continue;
             }
-            let Some(mut way) = peer.way() else { return };
+            let Some(mut way) = peer.way(time) else { return };
             resend_from_ring(now, publication, sequence_number, subscription, &mut way, out);
         }
         if waits {
@@ -239,7 +243,7 @@ pub(super) fn resend_from_ring(
     way: &mut Way<'_>,
     out: &mut Outbox,
 ) {
-    let is_busy = way.line.as_ref().is_some_and(|line| !line.passes(now));
+    let is_busy = way.line.as_ref().is_some_and(|line| !line.passes(way.time));
     if is_busy && subscription.is_past(sequence_number) {
         return;
     }
@@ -253,7 +257,7 @@ pub(super) fn resend_from_ring(
         }
         _ if subscription.is_open(number) => {} // it is missing here, too
         Some(offer) if out.egress.has_room_for(1) => {
-            if subscription.resend(now, &offer, number, way, &mut out.egress) {
+            if subscription.resend(&offer, number, way, &mut out.egress) {
                 out.stats.retransmitted += 1;
             }
         }
@@ -327,10 +331,10 @@ fn forward_group(
     for pending in group {
         if let Some(line) = way.line.as_deref_mut()
             && publication.is_video()
-            && !line.passes(now)
+            && !line.passes(way.time)
         {
             if subscription.concerns(pending.encoding, pending.facts.timestamp) {
-                wait(now, index, pending, subscription, line, out);
+                wait(way.time, index, pending, subscription, line, out);
             } else {
                 subscription.skip(pending.encoding, pending.sequence);
             }
@@ -359,7 +363,7 @@ fn forward_group(
 
 /// Lets a packet wait for its turn. Where too many do already, the subscription goes on with a key frame.
 fn wait(
-    now: Instant,
+    now: Time,
     index: u32,
     pending: &Pending,
     subscription: &mut Subscription,

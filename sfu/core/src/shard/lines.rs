@@ -45,13 +45,14 @@ pub struct PictureState {
 impl Shard {
     /// The state of every line. Allocates, and walks all peers: for people, not for every second.
     pub fn lines(&self, now: Instant) -> Vec<LineState> {
+        let time = self.time(now);
         let lines = self.model.peers.iter().filter_map(|(_, peer)| {
             let line = peer.downlink.as_ref()?;
             let explanation = line.explain();
             Some(LineState {
                 conference: self.model.conferences[peer.conference as usize].id,
                 peer: peer.id,
-                available: line.available(now).map(BitRate::bps),
+                available: line.available(time).map(BitRate::bps),
                 target: explanation.target.bps(),
                 acknowledged: explanation.acknowledged.map(BitRate::bps),
                 because: explanation.because,

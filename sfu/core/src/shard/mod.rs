@@ -24,6 +24,7 @@ mod rtcp;
 mod testing;
 mod timeouts;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,6 +34,7 @@ use hashbrown::HashMap;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
+use weir_rate::Time;
 use weir_transport::{Route, TransportContext};
 use weir_units::event::Event;
 use weir_units::ids::{ConferenceId, PeerId, PublicationId, SubscriptionId};
@@ -83,6 +85,10 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 pub struct Shard {
     index: u8,
     rate_control: bool,
+    /// When the clock of the lines began.
+    epoch: Instant,
+    /// The last moment that was asked for on it: most are asked for several times.
+    now: Cell<(Instant, Time)>,
     context: Arc<TransportContext>,
     rng: SmallRng,
     model: Model,
@@ -150,7 +156,7 @@ struct Cursor {
 
 impl Shard {
     /// `seed` feeds every random choice the shard makes: SSRCs, initial sequence numbers, table hashing.
-    pub fn new(config: &ShardConfig, context: Arc<TransportContext>, seed: u64) -> Self {
+    pub fn new(config: &ShardConfig, context: Arc<TransportContext>, now: Instant, seed: u64) -> Self {
         assert!(config.index < MAX_SHARDS, "the shell starts at most {MAX_SHARDS} shards");
         let mut rng = SmallRng::seed_from_u64(seed);
         let seed = rng.random();
@@ -158,6 +164,8 @@ impl Shard {
         Self {
             index: config.index,
             rate_control: config.rate_control,
+            epoch: now,
+            now: Cell::new((now, Time::ZERO)),
             context,
             rng,
             model: Model {
@@ -185,6 +193,18 @@ impl Shard {
                 stats: ShardStats::default(),
             },
         }
+    }
+
+    /// On the clock of the lines.
+    #[inline]
+    fn time(&self, now: Instant) -> Time {
+        let (known, time) = self.now.get();
+        if now == known {
+            return time;
+        }
+        let time = Time::since(self.epoch, now);
+        self.now.set((now, time));
+        time
     }
 
     /// How many subscribers would get the picture in two runs of packets instead of one if [`Self::flush`] came now,

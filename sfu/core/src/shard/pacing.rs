@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use weir_rate::BitRate;
+use weir_rate::{BitRate, Time};
 use weir_rtp::rtcp::TransportFeedback;
 
 use super::forward::{offer_from_ring, resend_from_ring};
@@ -23,22 +23,24 @@ impl Shard {
         index: u32,
         feedback: &TransportFeedback<'_>,
     ) {
+        let time = self.time(now);
         let Some(line) = &mut self.model.peers[index as usize].downlink else { return };
-        line.on_feedback(now, feedback);
+        line.on_feedback(time, feedback);
         self.allocate_again(now, index);
         self.arm_line(now, index);
     }
 
     /// A peer's own estimate of its line. It counts where there is no better feedback.
     pub(super) fn handle_estimate(&mut self, now: Instant, index: u32, bps: u64) {
+        let time = self.time(now);
         let peer = &mut self.model.peers[index as usize];
         if !self.rate_control || peer.senders.is_empty() {
             return;
         }
         let estimate = BitRate::from_bps(bps);
         match &mut peer.downlink {
-            Some(line) => line.on_estimate(now, estimate),
-            None => peer.downlink = Some(Box::new(Downlink::of_estimate(now, estimate))),
+            Some(line) => line.on_estimate(time, estimate),
+            None => peer.downlink = Some(Box::new(Downlink::of_estimate(time, estimate))),
         }
         self.allocate_again(now, index);
         self.arm_line(now, index);
@@ -46,22 +48,26 @@ impl Shard {
 
     /// What a peer's line is due: packets that waited, probes, and an estimate that goes down in silence.
     pub(super) fn handle_line_timeout(&mut self, now: Instant, index: u32) -> Option<Instant> {
-        self.model.peers[index as usize].downlink.as_mut()?.handle_timeout(now);
+        let time = self.time(now);
+        self.model.peers[index as usize].downlink.as_mut()?.handle_timeout(time);
         self.allocate_again(now, index);
         self.send_waiting(now, index);
         self.send_probes(now, index);
-        self.model.peers[index as usize].downlink.as_ref()?.next_timeout(now)
+        let next = self.model.peers[index as usize].downlink.as_mut()?.sooner(time);
+        next.map(|at| at.after(self.epoch))
     }
 
     /// Makes sure that the line is looked at in time.
     pub(super) fn arm_line(&mut self, now: Instant, index: u32) {
-        let line = self.model.peers[index as usize].downlink.as_ref();
-        if let Some(at) = line.and_then(|line| line.next_timeout(now)) {
-            self.arm_peer(index, at.max(now + TICK));
+        let time = self.time(now);
+        let line = self.model.peers[index as usize].downlink.as_mut();
+        if let Some(at) = line.and_then(|line| line.sooner(time)) {
+            self.arm_peer(index, at.after(self.epoch).max(now + TICK));
         }
     }
 
     pub(super) fn send_waiting(&mut self, now: Instant, index: u32) {
+        let time = self.time(now);
         let Self { model, out, .. } = self;
         let Model { peers, publications, subscriptions, .. } = model;
         let peer = &mut peers[index as usize];
@@ -69,16 +75,16 @@ impl Shard {
             if !out.egress.has_room_for(1) {
                 return;
             }
-            if let Some((at, number)) = peer.downlink.as_mut().and_then(|line| line.take_due_again(now)) {
+            if let Some((at, number)) = peer.downlink.as_mut().and_then(|line| line.take_due_again(time)) {
                 let subscription = &mut subscriptions[at as usize];
                 let publication = &publications[subscription.publication as usize];
-                let Some(mut way) = peer.way() else { return };
+                let Some(mut way) = peer.way(time) else { return };
                 resend_from_ring(now, publication, number, subscription, &mut way, out);
                 continue;
             }
-            let Some(name) = peer.downlink.as_mut().and_then(|line| line.take_due(now)) else { return };
+            let Some(name) = peer.downlink.as_mut().and_then(|line| line.take_due(time)) else { return };
             let subscription = &mut subscriptions[name.subscription as usize];
-            if Downlink::is_stale(&name, now) {
+            if Downlink::is_stale(&name, time) {
                 out.stats.drop(Drop::LineFull);
                 tracing::debug!(subscription = %subscription.id, "waited too long for the line: goes on with a key frame");
                 subscription.restart();
@@ -88,12 +94,14 @@ impl Shard {
                 tracing::debug!(subscription = %subscription.id, encoding = name.encoding, "a key frame made what waited needless");
                 subscription.restart();
             }
-            let Some(mut way) = peer.way() else { return };
+            let Some(mut way) = peer.way(time) else { return };
             let publication = &publications[subscription.publication as usize];
             let had_started = subscription.started;
             match offer_from_ring(now, publication, name.encoding, name.sequence, subscription, &mut way, out)
             {
-                Some(Outcome::Started) => follow_in_turn(now, publication, &name, subscription, way.line),
+                Some(Outcome::Started) => {
+                    follow_in_turn(way.time, publication, &name, subscription, way.line)
+                }
                 Some(_) => {}
                 None => subscription.skip(name.encoding, name.sequence),
             }
@@ -105,6 +113,7 @@ impl Shard {
 
     /// Padding that a probe is due.
     fn send_probes(&mut self, now: Instant, index: u32) {
+        let time = self.time(now);
         let Self { model, out, .. } = self;
         let Model { peers, subscriptions, .. } = model;
         let peer = &mut peers[index as usize];
@@ -115,8 +124,8 @@ impl Shard {
                 continue; // its retransmission stream
             }
             for _ in 0..MAX_TURN {
-                let Some(bytes) = peer.downlink.as_mut().and_then(|line| line.padding(now)) else { return };
-                let Some(mut way) = peer.way() else { return };
+                let Some(bytes) = peer.downlink.as_mut().and_then(|line| line.padding(time)) else { return };
+                let Some(mut way) = peer.way(time) else { return };
                 if !out.egress.has_room_for(1) || !subscription.probe(now, bytes, &mut way, &mut out.egress) {
                     break;
                 }
@@ -129,7 +138,7 @@ impl Shard {
 /// A stretch began with a packet that waited. Those that had overtaken it take their turns after it, from the ring. Where
 /// they cannot, it goes on with a key frame.
 fn follow_in_turn(
-    now: Instant,
+    now: Time,
     publication: &Publication,
     first: &Waiting,
     subscription: &mut Subscription,

@@ -32,17 +32,18 @@ impl Shard {
     /// Sends the newest picture that is kept and what followed it, if the subscription waits for one: at once where
     /// nothing is known of the line, else as the line takes it.
     pub(super) fn replay(&mut self, now: Instant, index: u32) {
+        let time = self.time(now);
         let Self { model, out, .. } = self;
         let Model { peers, publications, subscriptions, .. } = model;
         let subscription = &mut subscriptions[index as usize];
         let publication = &publications[subscription.publication as usize];
         let owner = subscription.peer;
         let peer = &mut peers[owner as usize];
-        let line = peer.downlink.as_mut().and_then(|line| Some((line.available(now)?, line)));
+        let line = peer.downlink.as_mut().and_then(|line| Some((line.available(time)?, line)));
         if let Some((rate, line)) = line {
             let Some(wanted) = subscription.wants_key_frame() else { return };
             let is_ignored = publication.encodings[usize::from(wanted)].key_frames.is_ignored(now);
-            let within = if line.is_guess(now) && !is_ignored { GUESSED } else { PACED };
+            let within = if line.is_guess(time) && !is_ignored { GUESSED } else { PACED };
             // A lesser picture is better than none, if no key frame of the right one seems to come.
             let least = if is_ignored && subscription.encoding().is_none() { 0 } else { wanted };
             let replays = (least..=wanted)
@@ -70,7 +71,7 @@ impl Shard {
                     sequence,
                     timestamp,
                     begins: false,
-                    since: now,
+                    since: time,
                 });
             }
             self.send_waiting(now, owner);
@@ -82,7 +83,7 @@ impl Shard {
             .and_then(|encoding| replayable(now, publication, encoding, MAX_REPLAY))
             && out.egress.has_room_for(packets)
             && peer.replays.take(now, packets)
-            && let Some(mut way) = peer.way()
+            && let Some(mut way) = peer.way(time)
         {
             let had_started = subscription.started;
             for sequence in (first..).take(packets) {

@@ -89,6 +89,7 @@ impl Shard {
 
     /// What a subscriber received of one of our streams.
     fn handle_block(&mut self, now: Instant, index: u32, block: &ReportBlock) {
+        let time = self.time(now);
         let peer = &mut self.model.peers[index as usize];
         let Some(subscription) = peer.subscription_of(block.ssrc) else { return };
         let subscription = &mut self.model.subscriptions[subscription as usize];
@@ -101,7 +102,7 @@ impl Shard {
         peer.line.sent.add(fate.sent.into(), fate.lost);
         peer.line.on_jitter(block.jitter, clock_rate);
         if let Some(line) = &mut peer.downlink {
-            line.on_report(now, fate.sent, fate.share());
+            line.on_report(time, fate.sent, fate.share());
         }
         if let Some(at) = subscription.reported_at(block.last_sender_report) {
             let held =

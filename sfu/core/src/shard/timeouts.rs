@@ -51,6 +51,9 @@ impl Shard {
 
     fn handle_peer_timeout(&mut self, now: Instant, index: u32) {
         let peer = &mut self.model.peers[index as usize];
+        if let Some(line) = &mut peer.downlink {
+            line.on_alarm();
+        }
         if peer.transport.poll_timeout().is_some_and(|at| at <= now) {
             peer.transport.handle_timeout(now);
             self.drain_transport(now, index);

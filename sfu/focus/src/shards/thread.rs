@@ -96,7 +96,7 @@ impl ShardThread {
             poller.watch(socket.as_raw_fd())?;
         }
         Ok(Self {
-            shard: Shard::new(config, context, seed),
+            shard: Shard::new(config, context, clock(), seed),
             wire: Wire::new(sockets),
             connections: Connections::default(),
             poller,

@@ -3,15 +3,14 @@ use weir_rtp::rtcp::{Compound, RtcpPacket, RtcpWriter};
 
 use super::*;
 
-#[expect(clippy::disallowed_methods, reason = "a test's clock begins somewhere")]
-fn start() -> Instant {
-    Instant::now()
+fn start() -> Time {
+    Time::ZERO + Duration::from_secs(9)
 }
 
 /// An estimator and the far end of its line.
 struct Pair {
-    now: Instant,
-    begin: Instant,
+    now: Time,
+    begin: Time,
     estimator: Estimator,
     /// Sent, not yet reported: the number and when.
     waiting: Vec<(u16, Duration)>,
