@@ -155,7 +155,9 @@ impl Remote {
         let (seen, padding) = (self.seen.replace(timestamp), std::mem::take(&mut self.padding));
         if let Some((last, id)) = self.last_id.zip(picture.id) {
             let follows = [0x7fff, 0x7f].iter().any(|mask| id == (last + 1) & mask);
-            if !follows {
+            // VP9's are the publisher's own: what waited for a line is left out once a key frame makes it needless.
+            let begins_anew = picture.is_key && self.codec == Some(Codec::Vp9);
+            if !follows && !begins_anew {
                 // Whether a picture is missing, and was left out on purpose, tells whose fault it is.
                 let later = seen.map_or(0, |seen| timestamp.wrapping_sub(seen));
                 self.fault(format!(
