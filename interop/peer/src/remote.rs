@@ -29,6 +29,8 @@ pub struct Remote {
     payloads: Vec<Bytes>,
     timestamp: Option<u32>,
     last_id: Option<u16>,
+    /// What is wrong with a picture that was broken off, unless a key frame comes next.
+    broken_off: Option<String>,
     /// When the picture before was, and how much padding came since.
     seen: Option<u32>,
     padding: u32,
@@ -55,6 +57,7 @@ impl Remote {
             payloads: Vec::new(),
             timestamp: None,
             last_id: None,
+            broken_off: None,
             seen: None,
             padding: 0,
             is_cut: false,
@@ -114,9 +117,9 @@ impl Remote {
         if let Some(last) = self.timestamp.filter(|last| *last != timestamp) {
             if !self.payloads.is_empty() {
                 if matches!(codec, Codec::Vp9 | Codec::Av1) {
-                    // Seen of Chromium's layered streams under load, and whether it or the focus left the marker off is not
-                    // known. Receivers take the next timestamp for the end.
-                    self.finish(codec, last);
+                    // On a busy machine Chromium begins its layered streams anew, with fewer layers: what its pacer still held
+                    // of a picture is never sent, nor are pictures that it held whole, and a key frame comes next.
+                    self.finish(codec, last, false);
                 } else {
                     self.fault(format!("picture {last} has no marker"));
                     self.payloads.clear();
@@ -130,21 +133,21 @@ impl Remote {
         self.timestamp = Some(timestamp);
         self.payloads.push(packet.payload);
         if packet.header.marker || self.payloads.len() == LONGEST_PICTURE {
-            self.finish(codec, timestamp);
+            self.finish(codec, timestamp, true);
         }
     }
 
-    /// The picture under way has all its packets.
-    fn finish(&mut self, codec: Codec, timestamp: u32) {
+    /// The picture under way has all its packets, or the next began.
+    fn finish(&mut self, codec: Codec, timestamp: u32, is_marked: bool) {
         let payloads = std::mem::take(&mut self.payloads);
         match frame::assemble(codec, &payloads) {
             Ok(picture) => self.see(&picture, timestamp),
             Err(error) => {
                 (self.wants_key, self.last_id) = (true, None);
                 self.undecodable += 1;
-                if !self.is_cut {
-                    self.fault(format!("picture {timestamp}: {error}"));
-                }
+                let fault = Some(format!("picture {timestamp}: {error}")).filter(|_| !self.is_cut);
+                let fault = if is_marked { fault } else { std::mem::replace(&mut self.broken_off, fault) };
+                fault.into_iter().for_each(|fault| self.fault(fault));
             }
         }
         self.is_cut = false;
@@ -153,9 +156,12 @@ impl Remote {
     /// Counts what a decoder could show: key frames, and what follows them without a gap.
     fn see(&mut self, picture: &Picture, timestamp: u32) {
         let (seen, padding) = (self.seen.replace(timestamp), std::mem::take(&mut self.padding));
+        if let Some(fault) = self.broken_off.take().filter(|_| !picture.is_key) {
+            self.fault(fault);
+        }
         if let Some((last, id)) = self.last_id.zip(picture.id) {
             let follows = [0x7fff, 0x7f].iter().any(|mask| id == (last + 1) & mask);
-            // VP9's are the publisher's own: what waited for a line is left out once a key frame makes it needless.
+            // VP9's are the publisher's own, and it may have left pictures out before it began anew.
             let begins_anew = picture.is_key && self.codec == Some(Codec::Vp9);
             if !follows && !begins_anew {
                 // Whether a picture is missing, and was left out on purpose, tells whose fault it is.
@@ -236,15 +242,19 @@ mod tests {
 
     /// The packets of a clip's first pictures, 3000 ticks apart.
     fn packets(pictures: usize) -> Vec<Packet> {
-        let clip = Clip::pictures(Codec::Vp8).unwrap().remove(0);
-        let mut payloader = Codec::Vp8.payloader();
+        packets_of(Codec::Vp8, pictures)
+    }
+
+    fn packets_of(codec: Codec, pictures: usize) -> Vec<Packet> {
+        let clip = Clip::pictures(codec).unwrap().remove(0);
+        let mut payloader = codec.payloader();
         let mut packets = Vec::new();
         for (at, frame) in clip.frames[..pictures].iter().enumerate() {
             let payloads = payloader.payload(500, frame).unwrap();
             let last = payloads.len() - 1;
             for (piece, payload) in payloads.into_iter().enumerate() {
                 let mut packet = Packet { payload, ..Packet::default() };
-                packet.header.payload_type = Codec::Vp8.payload_type();
+                packet.header.payload_type = codec.payload_type();
                 packet.header.sequence_number = packets.len() as u16;
                 packet.header.timestamp = at as u32 * 3000;
                 packet.header.marker = piece == last;
@@ -298,6 +308,26 @@ mod tests {
             (backwards, "timestamp 100 after 6000"),
         ] {
             assert_eq!(watch(wrong).faults.first().map(String::as_str), Some(fault));
+        }
+    }
+
+    #[test]
+    fn a_picture_that_is_broken_off_is_a_fault_unless_a_key_frame_follows() {
+        let first = packets_of(Codec::Vp9, 2);
+        let of = |at: u32| first.iter().filter(move |packet| packet.header.timestamp == at * 3000).cloned();
+        let at = |packets: Vec<Packet>, at: u32| {
+            packets.into_iter().map(move |mut packet| {
+                packet.header.timestamp = at * 3000;
+                packet
+            })
+        };
+        let mut cut: Vec<Packet> = of(0).collect();
+        assert!(cut.len() > 1, "a key frame has several packets");
+        cut.pop();
+        for (next, faults) in [(of(0).collect::<Vec<_>>(), 0), (of(1).collect(), 1)] {
+            let stream = of(0).chain(at(cut.clone(), 1)).chain(at(next, 2)).collect();
+            let remote = watch(renumbered(stream));
+            assert_eq!(remote.faults.len(), faults, "{:?}", remote.faults);
         }
     }
 
