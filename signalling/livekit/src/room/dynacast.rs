@@ -66,6 +66,11 @@ impl Dynacast {
         }
     }
 
+    /// What it was told last.
+    pub fn told(&self) -> Option<u8> {
+        self.told
+    }
+
     pub fn due(&self) -> Option<Instant> {
         self.due
     }

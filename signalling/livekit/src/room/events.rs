@@ -34,6 +34,7 @@ impl Room {
                     track.flows_since = Some(now.at);
                     tracing::debug!(track = %sid, "first packet");
                     self.decide(now, &sid, vec![codec]);
+                    self.confirm_layers(&sid);
                 }
             }
             Event::SubscriptionStarted { subscription } => self.note_first_packet(now, subscription),

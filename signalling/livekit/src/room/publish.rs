@@ -493,6 +493,17 @@ impl Room {
         }
     }
 
+    /// What was told of a track before its first packet is told again with it, unless all was wanted: clients know no
+    /// update of a track that they are still negotiating (livekit-client: "for unknown track"), and go on sending all.
+    pub(super) fn confirm_layers(&mut self, sid: &str) {
+        let Some(track) = self.tracks.get(sid).filter(|track| !track.info.muted) else { return };
+        let top = track.layers.max(1) - 1;
+        if let Some(told) = track.dynacast.told().filter(|told| told >> top == 0) {
+            let (owner, update) = (track.owner, layers_update(sid, track, told));
+            self.send(owner, Response::SubscribedQualityUpdate(update));
+        }
+    }
+
     /// A publisher that came back is told again.
     pub(super) fn repeat_layers(&mut self, now: Now, id: ParticipantId) {
         for track in self.tracks.values_mut().filter(|track| track.owner == id) {

@@ -4,6 +4,7 @@ use livekit_protocol as proto;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use weir_units::event::Event;
+use weir_units::media::Codec;
 
 use crate::harness::{SECOND, World};
 use crate::tracks::{camera, microphone};
@@ -82,6 +83,23 @@ fn nobody_watching_is_told_two_seconds_after_the_track_begins() {
     assert_eq!(told(&world, "alice").len(), 0);
     world.advance(2 * SECOND);
     assert_eq!(told(&world, "alice"), [[false; 3]]);
+}
+
+/// A client that still negotiates a track has no use for what it is told of it.
+#[test]
+fn what_was_told_before_the_first_packet_is_told_again_unless_it_was_all() {
+    let mut world = World::new();
+    world.join("alice");
+    world.publish("alice", camera("cam"));
+    let publication = world.publication("alice", "cam");
+    world.event(Event::LayersWanted { publication, layers: 0b1 });
+    world.event(Event::PublicationStarted { publication, codec: Codec::Vp8 });
+    assert_eq!(told(&world, "alice"), [[true, false, false]; 2]);
+    world.publish("alice", camera("other"));
+    let publication = world.publication("alice", "other");
+    world.event(Event::LayersWanted { publication, layers: 0b111 });
+    world.event(Event::PublicationStarted { publication, codec: Codec::Vp8 });
+    assert_eq!(told(&world, "alice")[2..], [[true; 3]]);
 }
 
 #[test]
