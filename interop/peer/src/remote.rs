@@ -110,7 +110,7 @@ impl Remote {
         if missing > 0 {
             // Which picture it belonged to cannot be known.
             self.payloads.clear();
-            (self.timestamp, self.last_id) = (None, None);
+            (self.timestamp, self.last_id, self.broken_off) = (None, None, None);
             (self.is_cut, self.wants_key) = (true, true);
         }
         let timestamp = packet.header.timestamp;

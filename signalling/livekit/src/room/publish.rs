@@ -497,9 +497,12 @@ impl Room {
     /// update of a track that they are still negotiating (livekit-client: "for unknown track"), and go on sending all.
     pub(super) fn confirm_layers(&mut self, sid: &str) {
         let Some(track) = self.tracks.get(sid).filter(|track| !track.info.muted) else { return };
-        let top = track.layers.max(1) - 1;
-        if let Some(told) = track.dynacast.told().filter(|told| told >> top == 0) {
-            let (owner, update) = (track.owner, layers_update(sid, track, told));
+        let (owner, told) = (track.owner, track.dynacast.told());
+        let update = told.map(|told| layers_update(sid, track, told));
+        let is_all = |update: &proto::SubscribedQualityUpdate| {
+            update.subscribed_qualities.iter().all(|one| one.enabled)
+        };
+        if let Some(update) = update.filter(|update| !is_all(update)) {
             self.send(owner, Response::SubscribedQualityUpdate(update));
         }
     }
