@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use weir_rate::Time;
 use weir_rtp::extension::{ExtensionWriter, transport_sequence_block};
-use weir_rtp::h264;
 use weir_rtp::header::{FIXED_HEADER_LEN, FixedHeader};
 use weir_rtp::red;
 use weir_transport::Route;
@@ -17,15 +16,16 @@ use crate::allocation::Grant;
 use crate::downlink::{BELOW_RTP, Downlink};
 use crate::egress::Egress;
 use crate::ingress::stats::SenderClock;
+use crate::offer::Offer;
 use crate::publication::{EncodingState, Publication};
 use crate::resends::Resends;
 use crate::rewrite::frame_number::{FrameNumbers, MANDATORY_FIELDS};
 use crate::rewrite::markers::Markers;
-use crate::rewrite::select::{Decision, Mode, NO_LAYER, PacketFacts, References, Selector, StepUp};
+use crate::rewrite::select::{Decision, Mode, Selector};
 use crate::rewrite::sequence::{Dropped, SequenceMap};
 use crate::rewrite::timeline::Timeline;
 use crate::rewrite::vp8::{Prefix, Vp8Numbers};
-use crate::ring::Packet;
+use crate::sent::{Fate, Sent};
 use crate::standstill::Standstill;
 
 /// The longest header: fixed part, and an extension block with the longest dependency descriptor.
@@ -81,62 +81,11 @@ pub(crate) struct Subscription {
     reported: [Option<(u32, Instant)>; 2],
 }
 
-/// Counts for sender reports.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sent {
-    pub packets: u32,
-    pub octets: u32,
-    /// Of the packets: what had been sent when the receiver last reported.
-    accounted: u32,
-    /// Numbers that had been left out by then, and how many of those of late it may not have missed yet.
-    left_out: u32,
-    not_missed: f64,
-}
-
-/// What became of packets that were sent, as their receiver reports it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Fate {
-    pub sent: u32,
-    /// By the line.
-    pub lost: f64,
-}
-
-impl Fate {
-    /// The share of them that was lost.
-    pub fn share(&self) -> f64 {
-        if self.sent > 0 { (self.lost / f64::from(self.sent)).min(1.0) } else { 0.0 }
-    }
-}
-
-impl Sent {
-    /// A receiver reports that it missed so many 256ths of what it expected since the report before. It expects the numbers
-    /// that were left out, too, and misses them by the report after that at the latest; `left_out` counts them.
-    fn judge(&mut self, fraction_lost: u8, left_out: u32) -> Fate {
-        let sent = self.packets.wrapping_sub(std::mem::replace(&mut self.accounted, self.packets));
-        let news = left_out.wrapping_sub(std::mem::replace(&mut self.left_out, left_out)) as i32;
-        let missed = f64::from(fraction_lost) / 256.0 * (f64::from(sent) + f64::from(news)).max(0.0);
-        let through_us = (self.not_missed + f64::from(news)).max(0.0);
-        let lost = (missed - through_us).max(0.0);
-        self.not_missed = (through_us - (missed - lost)).min(f64::from(news.max(0)));
-        Fate { sent, lost }
-    }
-}
-
 /// Numbers inside the payload or an extension that must go on across switches.
 enum Numbers {
     None,
     Vp8(Vp8Numbers),
     Frames(FrameNumbers),
-}
-
-/// A packet of the publication, with what selecting it needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Offer<'a> {
-    pub packet: Packet<'a>,
-    pub facts: PacketFacts,
-    pub codec: Codec,
-    /// Bytes of RTP padding that make it as long as its neighbours.
-    pub padding: u8,
 }
 
 /// Where and how a peer is sent to.
@@ -702,56 +651,6 @@ impl Subscription {
     }
 }
 
-/// What selecting a packet needs, from payload descriptor or dependency descriptor.
-pub(crate) fn facts(encoding: u8, state: &EncodingState, packet: &Packet<'_>, codec: Codec) -> PacketFacts {
-    let (meta, info) = (&packet.meta, &packet.meta.info);
-    let mut facts = PacketFacts {
-        encoding,
-        sequence: meta.sequence,
-        timestamp: meta.timestamp,
-        marker: meta.marker,
-        is_padding: packet.payload.is_empty(),
-        is_unplaced: false,
-        key_frame_start: info.key_frame_start,
-        frame_end: info.frame_end.unwrap_or(meta.marker),
-        spatial: info.spatial.unwrap_or(0),
-        temporal: info.temporal.unwrap_or(0),
-        step_up: match (info.is_switching_up_point, codec) {
-            (true, Codec::Vp8) => StepUp::WithThis,
-            (true, _) => StepUp::AfterThis,
-            (false, _) => StepUp::No,
-        },
-        references: None,
-    };
-    if codec == Codec::H264 && facts.key_frame_start && !h264::carries_parameter_set(packet.payload) {
-        // A slice begins the frame only if nothing of it is missing before: a receiver needs the parameter sets.
-        let before = meta.sequence.checked_sub(1).and_then(|before| state.ring.get(before));
-        facts.key_frame_start = before.is_some_and(|before| before.meta.timestamp != meta.timestamp);
-    }
-    if codec != Codec::Av1 {
-        return facts;
-    }
-    let descriptor = packet.dependency_descriptor;
-    if let Some(descriptor) = state.structures.read(meta.sequence, descriptor) {
-        facts.spatial = descriptor.spatial;
-        facts.temporal = descriptor.temporal;
-        facts.frame_end = descriptor.mandatory.ends_frame;
-        facts.key_frame_start = descriptor.mandatory.starts_frame && descriptor.mandatory.has_structure;
-        let mut references = References { frame: descriptor.mandatory.frame_number, ..References::default() };
-        for (slot, diff) in references.diffs.iter_mut().zip(descriptor.frame_diffs.as_slice()) {
-            *slot = *diff;
-            references.count += 1;
-        }
-        facts.references = Some(references);
-    } else if state.structures.is_missing(meta.sequence, descriptor) {
-        // Receivers cannot make anything of it either.
-        (facts.is_unplaced, facts.key_frame_start) = (true, false);
-    } else if state.structures.is_lost(meta.sequence, descriptor) {
-        (facts.spatial, facts.key_frame_start) = (NO_LAYER, false);
-    }
-    facts
-}
-
 /// The transport-wide numbers of a stream's newest packets. Without a retransmission stream a packet goes again as it was,
 /// and its number is part of it.
 #[derive(Default)]
@@ -785,23 +684,9 @@ mod tests {
     use weir_units::media::{Encoding, ExtensionIds, IngressMedia, Mid};
 
     use super::*;
-    use crate::ring::PacketMeta;
+    use crate::rewrite::select::PacketFacts;
+    use crate::ring::{Packet, PacketMeta};
     use crate::testing::start;
-
-    /// What is told of each block: packets sent, numbers left out less those given late, and how many are reported lost.
-    fn lost(blocks: &[(u32, i32, u32)]) -> Vec<i64> {
-        let (mut sent, mut left_out) = (Sent::default(), 0_u32);
-        let judge = |&(packets, news, missed): &(u32, i32, u32)| {
-            sent.packets = sent.packets.wrapping_add(packets);
-            left_out = left_out.wrapping_add_signed(news);
-            let fraction = (missed * 256).checked_div(packets.wrapping_add_signed(news)).unwrap_or(0);
-            let fate = sent.judge(fraction.min(255) as u8, left_out);
-            assert_eq!(fate.sent, packets);
-            assert!((0.0..=1.0).contains(&fate.share()));
-            fate.lost.round() as i64
-        };
-        blocks.iter().map(judge).collect()
-    }
 
     /// Somebody who takes the lower of two spatial layers, without a retransmission stream.
     fn subscription(now: Instant) -> Subscription {
@@ -884,19 +769,5 @@ mod tests {
             }
         }
         assert_eq!(repeated, 682, "of the last 1,024, what is known to have had no marker of ours");
-    }
-
-    #[test]
-    fn what_the_line_loses_is_told_from_what_was_never_sent() {
-        assert_eq!(lost(&[(100, 0, 0), (100, 0, 10)]), [0, 10]);
-        assert_eq!(lost(&[(80, 20, 20), (80, 20, 30)]), [0, 10]);
-        assert_eq!(lost(&[(0, 0, 0), (0, 5, 5), (3, -5, 0)]), [0; 3], "nothing was sent");
-    }
-
-    #[test]
-    fn what_was_left_out_is_excused_with_the_report_after_at_the_latest() {
-        assert_eq!(lost(&[(80, 20, 0), (100, 0, 20), (100, 0, 20)]), [0, 0, 20], "it was under way");
-        assert_eq!(lost(&[(80, 20, 0), (100, 0, 0), (100, 0, 20)]), [0, 0, 20], "and was not missed");
-        assert_eq!(lost(&[(80, 20, 0), (120, -20, 0), (100, 0, 20)]), [0, 0, 20], "and came");
     }
 }

@@ -11,9 +11,10 @@ use super::timeouts::TICK;
 use super::{Cursor, Model, Outbox, Pending, Shard};
 use crate::downlink::{Downlink, Waiting};
 use crate::egress::{ARENA_BYTES, MAX_DATAGRAM, MAX_RUNS};
+use crate::offer::{Offer, facts};
 use crate::publication::Publication;
 use crate::stats::Drop;
-use crate::subscription::{Offer, Outcome, Subscription, Way, facts};
+use crate::subscription::{Outcome, Subscription, Way};
 use crate::timers::TimerKey;
 
 /// By how much packets may be padded to leave in one run. libwebrtc splits a frame into packets that differ by one

@@ -13,11 +13,11 @@ use weir_units::media::{Codec, PayloadFormat};
 
 use super::{Disposition, MAX_PENDING, Model, Pending, Shard};
 use crate::ingress::nack::Seen;
+use crate::offer::{Offer, facts};
 use crate::peer::{Line, Stream};
 use crate::rewrite::select::NO_LAYER;
 use crate::ring::{Inserted, Packet, PacketMeta};
 use crate::stats::Drop;
-use crate::subscription::{Offer, facts};
 use crate::timers::TimerKey;
 
 impl Shard {
