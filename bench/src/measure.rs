@@ -57,15 +57,27 @@ pub struct Comparison {
     pub floor: Figure,
     /// The median of the rounds' ratios: what disturbs a round disturbs both of its runs.
     pub ratio: f64,
+    /// The median of the differences in the half of the rounds that took least: a neighbour on the same core makes everything
+    /// half as dear again, differences too, and comes and goes.
+    pub difference: f64,
     /// Of all our measured runs together.
     pub allocations: u64,
     pub units: u64,
 }
 
 /// Runs both in turn, round after round, so that a slow spell of the machine meets both.
-pub fn compare(mut ours: impl FnMut() -> Cost, mut floor: impl FnMut() -> Cost) -> Comparison {
+pub fn compare(ours: impl FnMut() -> Cost, floor: impl FnMut() -> Cost) -> Comparison {
+    compare_often(ROUNDS, ours, floor)
+}
+
+/// The same in so many rounds: a difference that is small beside its parts takes more of them.
+pub fn compare_often(
+    rounds: usize,
+    mut ours: impl FnMut() -> Cost,
+    mut floor: impl FnMut() -> Cost,
+) -> Comparison {
     let (mut our_runs, mut floor_runs) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         let pair = if round % 2 == 0 {
             let first = ours();
             (first, floor())
@@ -78,16 +90,26 @@ pub fn compare(mut ours: impl FnMut() -> Cost, mut floor: impl FnMut() -> Cost) 
             floor_runs.push(pair.1);
         }
     }
-    let mut ratios: Vec<f64> =
-        our_runs.iter().zip(&floor_runs).map(|(ours, floor)| ours.per_unit() / floor.per_unit()).collect();
-    ratios.sort_by(f64::total_cmp);
+    let rounds = our_runs.iter().zip(&floor_runs);
+    let mut rounds: Vec<_> = rounds.map(|(ours, floor)| (ours.per_unit(), floor.per_unit())).collect();
+    rounds.sort_by(|one, other| (one.0 + one.1).total_cmp(&(other.0 + other.1)));
+    let ratio = median(rounds.iter().map(|(ours, floor)| ours / floor));
+    let quiet = &rounds[..rounds.len().div_ceil(2)];
+    let difference = median(quiet.iter().map(|(ours, floor)| ours - floor));
     Comparison {
         ours: Figure::of(&our_runs),
         floor: Figure::of(&floor_runs),
-        ratio: ratios[ratios.len() / 2],
+        ratio,
+        difference,
         allocations: our_runs.iter().map(|run| run.allocations).sum(),
         units: our_runs.iter().map(|run| run.units).sum(),
     }
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 #[cfg(test)]
@@ -106,6 +128,7 @@ mod tests {
         };
         let found = compare(side(260), side(200));
         assert_eq!((found.ours.median, found.ours.least, found.floor.median), (26.0, 26.0, 20.0));
-        assert_eq!((found.ratio, found.allocations, found.units), (1.3, ROUNDS as u64, 10 * ROUNDS as u64));
+        assert_eq!((found.ratio, found.difference), (1.3, 6.0));
+        assert_eq!((found.allocations, found.units), (ROUNDS as u64, 10 * ROUNDS as u64));
     }
 }

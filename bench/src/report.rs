@@ -53,7 +53,7 @@ impl Report {
         );
         println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
         for row in &self.forward {
-            let Comparison { ours, floor, ratio, allocations, units } = &row.comparison;
+            let Comparison { ours, floor, ratio, allocations, units, .. } = &row.comparison;
             println!(
                 "| {} | {} | {} | {} | {:.0} ({:.0}) | {:.0} ({:.0}) | {ratio:.2} | {:.1} | {} |",
                 row.plan.name,
@@ -81,12 +81,15 @@ impl Report {
         println!(
             "\nWhat rate control adds to a forwarded packet, in memory, every subscriber reporting each 100 ms:"
         );
-        println!("CPU ns, median (least); \"reports\": to open and read them, heeded or not\n");
+        println!(
+            "CPU ns, median (least); what is added: the difference in quiet rounds, median (and between the least);\n\
+             \"reports\": to open and read them, heeded or not\n"
+        );
         println!("| what | N | alone | reports | rate control | goal | allocations a packet |");
         println!("|---|---:|---:|---:|---:|---:|---:|");
         let more = |comparison: &Comparison| {
             let (ours, other) = (comparison.ours, comparison.floor);
-            format!("{:+.0} ({:+.0})", ours.median - other.median, ours.least - other.least)
+            format!("{:+.0} ({:+.0})", comparison.difference, ours.least - other.least)
         };
         for RateRow { plan, control, reports } in &self.rates {
             println!(
