@@ -420,6 +420,7 @@ impl Estimator {
         self.round_trip.add(elapsed - newest);
         self.unanswered = (elapsed > newest).then_some(now);
         self.acknowledged.settle();
+        self.trend.judge();
         let used = self.limited.sent(elapsed).ratio(self.target());
         self.is_limited = self.limited.judge(elapsed, used);
         self.probes.set_roomy(used < ROOMY);

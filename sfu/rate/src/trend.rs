@@ -61,6 +61,8 @@ pub struct Trend {
     last_trend: f64,
     over_for: Option<f64>,
     noise: f64,
+    /// Over how long the groups since the last judgement were sent, in microseconds.
+    unjudged: i64,
     groups: u32,
     len: u8,
     /// The next to be replaced.
@@ -107,6 +109,7 @@ impl Trend {
             len: 0,
             next: 0,
             groups: 0,
+            unjudged: 0,
             accumulated: 0.0,
             smoothed: 0.0,
             threshold: FIRST_THRESHOLD,
@@ -127,21 +130,33 @@ impl Trend {
         (self.noise * 1_000.0) as u64
     }
 
+    /// Takes a group. [`Self::judge`] says what it makes of it.
     pub fn add(&mut self, delta: GroupDelta) {
         self.groups = (self.groups + 1).min(MAX_GROUPS);
         let stretch = (delta.arrived - delta.sent) as f64 * MILLIS;
         self.accumulated += stretch;
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
+        self.unjudged += delta.sent;
         self.push(delta.at);
-        if usize::from(self.len) < WINDOW {
+    }
+
+    /// All groups that a feedback told of have been taken.
+    pub fn judge(&mut self) {
+        if usize::from(self.len) < WINDOW || self.unjudged == 0 {
             return;
         }
-        if !self.is_dense(delta.at) {
+        let sent = std::mem::take(&mut self.unjudged);
+        if !self.is_dense() {
             self.usage = Usage::Normal;
         } else if let Some(slope) = self.slope() {
-            self.judge(slope, delta);
+            self.judge_slope(slope, sent);
         }
+    }
+
+    /// When the newest group arrived.
+    fn newest(&self) -> i64 {
+        self.points[(usize::from(self.next) + WINDOW - 1) % WINDOW].0
     }
 
     fn push(&mut self, at: i64) {
@@ -154,9 +169,9 @@ impl Trend {
         self.len = (self.len + 1).min(WINDOW as u8);
     }
 
-    /// Whether groups, up to the `newest`, are so close together that they tell of a queue.
-    fn is_dense(&self, newest: i64) -> bool {
-        newest.saturating_sub(self.points[usize::from(self.next)].0) <= MAX_SPAN
+    /// Whether groups are so close together that they tell of a queue.
+    fn is_dense(&self) -> bool {
+        self.newest().saturating_sub(self.points[usize::from(self.next)].0) <= MAX_SPAN
     }
 
     /// How much of a second the delay grows in one; `None` while groups arrived at one time.
@@ -164,11 +179,11 @@ impl Trend {
         self.sums.slope().map(|slope| slope * MICROS)
     }
 
-    fn judge(&mut self, slope: f64, delta: GroupDelta) {
+    fn judge_slope(&mut self, slope: f64, sent: i64) {
         let trend = f64::from(self.groups) * slope * GAIN;
         if trend > self.threshold {
-            // The slope crossed somewhere between the two groups.
-            let sent = delta.sent as f64;
+            // The slope crossed somewhere between the two.
+            let sent = sent as f64;
             let over_for = self.over_for.map_or(sent / 2.0, |before| before + sent);
             self.over_for = Some(over_for);
             if over_for > SUSTAINED && trend >= self.last_trend {
@@ -180,7 +195,7 @@ impl Trend {
             self.usage = if trend < -self.threshold { Usage::Under } else { Usage::Normal };
         }
         self.last_trend = trend;
-        self.adapt(trend.abs(), delta.at);
+        self.adapt(trend.abs(), self.newest());
     }
 
     fn adapt(&mut self, trend: f64, at: i64) {
@@ -189,8 +204,8 @@ impl Trend {
             return;
         }
         let factor = if trend < self.threshold { DOWN } else { UP };
-        let millis = ((at - before) as f64 * MILLIS).clamp(0.0, 100.0);
-        let threshold = self.threshold + factor * (trend - self.threshold) * millis;
+        let share = ((at - before) as f64 * MILLIS * factor).clamp(0.0, 1.0);
+        let threshold = self.threshold + (trend - self.threshold) * share;
         self.threshold = threshold.clamp(MIN_THRESHOLD, MAX_THRESHOLD);
     }
 }
@@ -203,6 +218,7 @@ mod tests {
         for _ in 0..groups {
             *from += 20_000 + stretch;
             trend.add(GroupDelta { sent: 20_000, arrived: 20_000 + stretch, at: *from });
+            trend.judge();
         }
     }
 
@@ -256,7 +272,7 @@ mod tests {
             "four minutes within 16 s, from one half to the other: {slope}"
         );
         trend.push(MAX_SPAN + 2 * step);
-        assert!(!trend.is_dense(MAX_SPAN + 2 * step));
+        assert!(!trend.is_dense());
     }
 
     #[test]
@@ -266,6 +282,7 @@ mod tests {
             let arrived = if group % 3 == 0 { 0 } else { 9_000_000_000 };
             trend.add(GroupDelta { sent: 0, arrived, at: 5 });
             trend.add(GroupDelta { sent: 9_000_000_000, arrived: 0, at: -arrived });
+            trend.judge();
         }
         assert!(trend.threshold.is_finite() && trend.smoothed.is_finite() && trend.last_trend.is_finite());
     }
