@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use weir_rate::{
-    Because, BitRate, Class, Estimator, Explanation, FIRST_NUMBER, Limits, Pacer, Reported, Time, earliest,
+    Because, BitRate, Class, Estimator, Explanation, FIRST_NUMBER, Limits, Pacer, Reported, Time,
 };
 use weir_rtp::rtcp::TransportFeedback;
 
@@ -67,6 +67,7 @@ const WIDER: f64 = 1.1;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Downlink {
+    queues: Queues,
     /// Stands for the estimator where the peer numbers no arrivals.
     reported: Option<Box<Reported>>,
     pacer: Pacer,
@@ -75,8 +76,7 @@ pub(crate) struct Downlink {
     blind: Option<Time>,
     heard: bool,
     /// When it is looked at again at the latest.
-    awaited: Option<Time>,
-    queues: Queues,
+    awaited: Time,
     estimator: Estimator,
 }
 
@@ -100,7 +100,7 @@ impl Downlink {
             first_sent: None,
             blind: None,
             heard: false,
-            awaited: None,
+            awaited: Time::NEVER,
             queues: Queues::default(),
             estimator: Estimator::new(now, limits),
         }
@@ -359,40 +359,36 @@ impl Downlink {
     }
 
     /// When [`Self::handle_timeout`], [`Self::take_due`] or [`Self::padding`] have something to do.
-    pub fn next_timeout(&self, now: Time) -> Option<Time> {
+    pub fn next_timeout(&self, now: Time) -> Time {
         let patience = self.first_sent.filter(|_| !self.heard).map(|first| first + PATIENCE);
-        let patience = patience.filter(|at| *at > now);
+        let patience = patience.filter(|at| *at > now).unwrap_or(Time::NEVER);
         let news = match &self.reported {
-            Some(reported) => Some(reported.next_timeout()),
+            Some(reported) => reported.next_timeout(),
             None => self.estimator.next_timeout(),
         };
-        earliest(earliest(self.next_turn(now), news), patience)
+        self.next_turn(now).min(news).min(patience)
     }
 
     /// The alarm of [`Self::sooner`] went off, or one that came before it.
     pub fn on_alarm(&mut self) {
-        self.awaited = None;
+        self.awaited = Time::NEVER;
     }
 
     /// When it must be looked at, if that is sooner than it will be anyway. The caller sees to it.
     pub fn sooner(&mut self, now: Time) -> Option<Time> {
-        let next = self.next_timeout(now)?;
-        let is_sooner = self.awaited.is_none_or(|at| next < at);
-        if is_sooner {
-            self.awaited = Some(next);
-        }
+        let next = self.next_timeout(now);
+        let is_sooner = next < self.awaited;
+        self.awaited = self.awaited.min(next);
         is_sooner.then_some(next)
     }
 
     /// When something that waits, or padding, may leave.
     #[inline]
-    pub fn next_turn(&self, now: Time) -> Option<Time> {
-        if self.queues.waiting.is_empty() && self.queues.again.is_empty() {
-            return self.pacer.next_of_cluster();
-        }
-        let media = (!self.queues.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
-        let again = (!self.queues.again.is_empty()).then(|| self.pacer.when(now, Class::Retransmission));
-        earliest(earliest(media, again), self.pacer.next_of_cluster())
+    pub fn next_turn(&self, now: Time) -> Time {
+        let due = |waits: bool, class| if waits { self.pacer.when(now, class) } else { Time::NEVER };
+        due(!self.queues.waiting.is_empty(), Class::Video)
+            .min(due(!self.queues.again.is_empty(), Class::Retransmission))
+            .min(self.pacer.next_of_cluster())
     }
 
     pub fn handle_timeout(&mut self, now: Time) {
@@ -451,7 +447,7 @@ mod tests {
         }
         let (mut at, mut next) = (now, 0);
         while next < 20 {
-            at = at.max(line.next_timeout(at).unwrap());
+            at = at.max(line.next_timeout(at));
             while let Some(waiting) = line.take_due(at) {
                 assert_eq!(waiting.sequence, next);
                 line.on_sent(at, 1_200);

@@ -30,41 +30,19 @@ const FIRST_STEPS: u32 = 16;
 /// What lies between any two steps fits into their 32 bits.
 const _: () = assert!(MAX_STEPS as i64 * FORGOTTEN < 1 << 31);
 
-/// Packets that arrived together. Times are the low halves of microseconds: what is far away in memory costs more than
-/// putting them together, and all that is asked of them is how far apart they are.
+/// Packets that arrived together. Times are the low halves of microseconds, less those that nothing was told of: what is far
+/// away in memory costs more than putting them together, and all that is asked of them is how far apart they are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
     sent: u32,
     arrived: u32,
     bytes: u32,
-    before: Totals,
+    /// The bytes of all steps before it, modulo 2^32: a step's bytes take until the next one.
+    before: u32,
     /// All of its packets waited in a queue.
     queued: bool,
     /// Between this step and the next lie packets that no feedback told of.
     interrupted: bool,
-}
-
-/// Of all steps before one, modulo 2^32: a step's bytes take until the next one. Times that nothing is told of are left
-/// out.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    bytes: u32,
-    sent: u32,
-    arrived: u32,
-}
-
-impl Totals {
-    /// With `step`, which the next one follows at these times.
-    fn with(self, step: &Step, sent: u32, arrived: u32) -> Self {
-        if step.interrupted {
-            return self;
-        }
-        Self {
-            bytes: self.bytes.wrapping_add(step.bytes),
-            sent: self.sent.wrapping_add(sent.wrapping_sub(step.sent)),
-            arrived: self.arrived.wrapping_add(arrived.wrapping_sub(step.arrived)),
-        }
-    }
 }
 
 /// How much later one time is than another.
@@ -96,6 +74,8 @@ pub struct Acknowledged {
     steady: u32,
     /// When the newest step was sent and arrived, if there is one.
     newest: (i64, i64),
+    /// How much of what was sent, and arrived, up to then took times that nothing was told of.
+    untold: (i64, i64),
     /// When the newest packet that waited in a queue arrived.
     queued: Option<i64>,
 }
@@ -159,20 +139,25 @@ impl Acknowledged {
         if queued {
             self.queued = self.queued.max(Some(arrived));
         }
-        let mut before = Totals::default();
+        let mut before = 0;
         if let Some(last) = self.steps.newest_mut() {
             if arrived_after < STEP && !last.interrupted {
                 last.bytes = last.bytes.saturating_add(bytes.into());
                 last.queued &= queued;
                 return;
             }
-            before = last.before.with(last, sent as u32, arrived as u32);
+            before = last.before;
+            if last.interrupted {
+                self.untold = (self.untold.0 + sent_after, self.untold.1 + arrived_after);
+            } else {
+                before = before.wrapping_add(last.bytes);
+            }
             (self.recent, self.steady) = (self.recent + 1, self.steady + 1);
         }
         self.newest = (sent, arrived);
         let step = Step {
-            sent: sent as u32,
-            arrived: arrived as u32,
+            sent: (sent - self.untold.0) as u32,
+            arrived: (arrived - self.untold.1) as u32,
             bytes: bytes.into(),
             before,
             queued,
@@ -189,11 +174,11 @@ impl Acknowledged {
 
     /// The last step that lies a whole span before the newest, or the first of all; `from` was it before.
     fn advanced(&self, from: u32, span: i64) -> u32 {
-        let Some(Step { before: newest, .. }) = self.steps.get(0) else { return 0 };
+        let Some(newest) = self.steps.get(0) else { return 0 };
         let mut at = from.min(self.steps.len - 1);
         while at > 0 {
             let step = &self.steps.ring[self.steps.place(at - 1)];
-            if apart(newest.arrived, step.before.arrived) < span {
+            if apart(newest.arrived, step.arrived) < span {
                 break;
             }
             at -= 1;
@@ -254,10 +239,9 @@ impl Acknowledged {
 
     /// Between the step so far back and the newest.
     fn since(&self, back: u32) -> Option<BitRate> {
-        let newest = self.steps.get(0)?.before;
-        let oldest = self.steps.get(back)?.before;
+        let (newest, oldest) = (self.steps.get(0)?, self.steps.get(back)?);
         let covered = apart(newest.arrived, oldest.arrived).max(apart(newest.sent, oldest.sent));
-        let bytes = newest.bytes.wrapping_sub(oldest.bytes);
+        let bytes = newest.before.wrapping_sub(oldest.before);
         (covered >= LEAST).then(|| BitRate::over(bytes.into(), covered))
     }
 }
@@ -298,9 +282,9 @@ mod tests {
             }
             acknowledged.take(at, at, 1_000, false);
             let steps = &acknowledged.steps;
-            let newest = steps.get(0).unwrap().before.arrived;
+            let newest = steps.get(0).unwrap().arrived;
             for (back, span) in [(acknowledged.recent, RECENT), (acknowledged.steady, STEADY)] {
-                let lies_before = |step: &Step| apart(newest, step.before.arrived) >= span;
+                let lies_before = |step: &Step| apart(newest, step.arrived) >= span;
                 let after = (0..steps.len).map_while(|back| steps.get(back));
                 let after = after.take_while(|step| !lies_before(step)).count() as u32;
                 assert_eq!(back, after.min(steps.len - 1), "packet {packet}");

@@ -169,37 +169,38 @@ struct Ramp {
 
 /// The delay-based estimate.
 #[derive(Debug)]
+#[repr(C)] // what each feedback asks for comes first
 pub struct RateControl {
     estimate: BitRate,
+    least: BitRate,
+    /// What went through of late.
+    steady: BitRate,
+    updated: Time,
+    phase: Phase,
+    is_dipping: bool,
     /// What is sent at while a short queue drains.
     relief: Option<BitRate>,
     ramp: Option<Ramp>,
-    /// What the last ramp went for, and since when.
-    hinted: Option<(Time, BitRate)>,
-    /// Until when others are believed to share the line.
-    shared: Option<Time>,
-    phase: Phase,
-    /// The line's rate where it was last met.
-    capacity: Option<BitRate>,
-    updated: Time,
-    drain_began: Time,
-    /// When the line was last full.
-    met: Option<Time>,
-    /// When more than the line was known for went through.
-    proven: Option<Time>,
     /// Until when somebody else is believed to keep the queue full.
     contested: Option<Time>,
     /// Since when there is a queue that is not ours.
     stands_since: Option<Time>,
+    dips: Dips,
+    /// The line's rate where it was last met.
+    capacity: Option<BitRate>,
+    /// When the line was last full.
+    met: Option<Time>,
+    most: BitRate,
+    /// What the last ramp went for, and since when.
+    hinted: Option<(Time, BitRate)>,
+    /// Until when others are believed to share the line.
+    shared: Option<Time>,
+    drain_began: Time,
+    /// When more than the line was known for went through.
+    proven: Option<Time>,
     last_queue: i64,
     /// What the last probe showed, if that was less than the estimate.
     doubted: Option<BitRate>,
-    /// What went through of late.
-    steady: BitRate,
-    dips: Dips,
-    is_dipping: bool,
-    least: BitRate,
-    most: BitRate,
 }
 
 impl RateControl {

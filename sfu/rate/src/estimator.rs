@@ -15,7 +15,7 @@ use crate::probe::{ProbeResult, Probes};
 use crate::queue::QueueDelay;
 use crate::round_trip::RoundTrip;
 use crate::trend::{Trend, Usage};
-use crate::{BitRate, ClusterId, ProbeCluster, Time, earliest};
+use crate::{BitRate, ClusterId, ProbeCluster, Time};
 
 /// Microseconds of a tick of feedback.
 const TICK: i64 = 1_000_000 / TICKS_PER_SECOND as i64;
@@ -153,30 +153,32 @@ pub struct Estimator {
     /// When the first packet left that no feedback followed.
     unanswered: Option<Time>,
     history: SentHistory,
+    limited: ApplicationLimited,
+    /// What feedback may report on, given how many packets had been sent when it was last counted.
     statuses: u32,
+    counted: u64,
     /// The number after the last that feedback reported on.
     expected: Option<u16>,
-    limited: ApplicationLimited,
-    reference: Option<i64>,
-    offset: Option<i64>,
-    round_trip: RoundTrip,
-    acknowledged: Acknowledged,
-    grouping: Grouping,
-    trend: Trend,
-    queue: QueueDelay,
-    control: RateControl,
-    loss: LossControl,
-    probes: Probes,
-    limits: Limits,
-    /// When the last packet of a probe was sent.
-    probed: Option<i64>,
-    halvings: u32,
-    /// The estimate before the silence.
-    spoken: BitRate,
     is_limited: bool,
     heard: bool,
     /// The first few feedbacks, counted.
     feedbacks: u8,
+    halvings: u32,
+    reference: Option<i64>,
+    offset: Option<i64>,
+    round_trip: RoundTrip,
+    /// When the last packet of a probe was sent.
+    probed: Option<i64>,
+    limits: Limits,
+    acknowledged: Acknowledged,
+    grouping: Grouping,
+    queue: QueueDelay,
+    control: RateControl,
+    probes: Probes,
+    loss: LossControl,
+    trend: Trend,
+    /// The estimate before the silence.
+    spoken: BitRate,
     newest_probe: Option<(Time, ProbeResult)>,
     disbelieved: Disbelieved,
 }
@@ -209,6 +211,7 @@ impl Estimator {
             feedbacks: 0,
             newest_probe: None,
             statuses: MAX_STATUSES / 8,
+            counted: 0,
             disbelieved: Disbelieved::default(),
         }
     }
@@ -224,12 +227,14 @@ impl Estimator {
         }
         self.limited.on_sent(sent, bytes);
         self.unanswered.get_or_insert(now);
-        self.statuses = (self.statuses + STATUSES_PER_PACKET).min(MAX_STATUSES);
         self.history.push(sent, bytes, cluster)
     }
 
     /// Feedback came from the peer.
     pub fn on_feedback(&mut self, now: Time, feedback: &TransportFeedback<'_>) {
+        let sent = self.history.pushed() - std::mem::replace(&mut self.counted, self.history.pushed());
+        let more = u32::try_from(sent).unwrap_or(MAX_STATUSES).saturating_mul(STATUSES_PER_PACKET);
+        self.statuses = self.statuses.saturating_add(more).min(MAX_STATUSES);
         let Some(left) = self.statuses.checked_sub(feedback.status_count.into()) else {
             self.disbelieved.floods += 1;
             return;
@@ -281,14 +286,13 @@ impl Estimator {
         self.probes.poll(now, target, calm, noise)
     }
 
-    /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do.
-    pub fn next_timeout(&self) -> Option<Time> {
-        let probe = self.probes.next_timeout(self.undipped());
-        earliest(self.silence_due(), probe)
+    /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do; may be [`Time::NEVER`].
+    pub fn next_timeout(&self) -> Time {
+        self.silence_due().min(self.probes.next_timeout(self.undipped()))
     }
 
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.silence_due().is_none_or(|due| due > now) {
+        if now < self.silence_due() {
             return;
         }
         let before = self.control.estimate();
@@ -457,7 +461,9 @@ impl Estimator {
         if let Some(whole) = probed.filter(|result| !result.saturated) {
             self.loss.on_proven(newest, whole.rate);
         }
-        self.newest_probe = probed.map(|result| (now, result)).or(self.newest_probe);
+        if let Some(result) = probed {
+            self.newest_probe = Some((now, result));
+        }
         if let Some(result) = probed.filter(|_| signals.usage != Usage::Over || signals.newest <= PROBE_QUEUE)
         {
             match self.control.on_proven(now, result, self.limited.for_long(elapsed)) {
@@ -501,10 +507,12 @@ impl Estimator {
         at.micros_since(self.epoch)
     }
 
-    fn silence_due(&self) -> Option<Time> {
-        let since = self.unanswered.filter(|_| self.halvings < MAX_HALVINGS)?;
+    fn silence_due(&self) -> Time {
+        let Some(since) = self.unanswered.filter(|_| self.halvings < MAX_HALVINGS) else {
+            return Time::NEVER;
+        };
         let patience = SILENCE + 2 * self.round_trip.micros() + HALVING * i64::from(self.halvings);
-        Some(since.plus_micros(patience))
+        since.plus_micros(patience)
     }
 }
 

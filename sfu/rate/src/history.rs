@@ -67,6 +67,11 @@ impl SentHistory {
         sequence as u16
     }
 
+    /// How many packets it was told of.
+    pub fn pushed(&self) -> u64 {
+        self.next - u64::from(FIRST_NUMBER)
+    }
+
     /// The packet with this number on the wire. A number that was never sent looks like one from long ago, which is
     /// not here either.
     pub fn find(&mut self, wire: u16) -> Option<&mut SentPacket> {

@@ -48,4 +48,4 @@ pub use history::{FIRST_NUMBER, MAX_SENT};
 pub use pacer::{Class, Pacer};
 pub use probe::{ClusterId, ProbeCluster, ProbeReason, ProbeResult};
 pub use reported::Reported;
-pub use time::{Time, earliest};
+pub use time::Time;

@@ -31,13 +31,13 @@ pub enum Class {
     Video,
 }
 
-/// `asked` comes first: it says whether there is one.
+/// `began` comes first: it says whether there is one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Running {
+    began: Option<Time>,
     asked: Time,
     cluster: ProbeCluster,
-    began: Option<Time>,
     packets: u32,
     bytes: u64,
 }
@@ -105,21 +105,20 @@ impl Pacer {
             Class::Retransmission => RETRANSMISSION_BURST.max(self.burst),
             Class::Video => self.burst,
         };
-        let paced = self.free_at - burst;
-        self.next_of_cluster().map_or(paced, |of_cluster| paced.min(of_cluster))
+        (self.free_at - burst).min(self.next_of_cluster())
     }
 
-    /// When padding is due for a probe, unless media goes in its place.
-    pub fn next_of_cluster(&self) -> Option<Time> {
-        let running = self.running.as_ref()?;
+    /// When padding is due for a probe, unless media goes in its place; [`Time::NEVER`] without a probe.
+    pub fn next_of_cluster(&self) -> Time {
+        let Some(running) = &self.running else { return Time::NEVER };
         let passed = running.cluster.rate.time_for(running.bytes);
-        Some(running.began.map_or(running.asked, |began| began + passed))
+        running.began.map_or(running.asked, |began| began + passed)
     }
 
     /// How much padding to send now.
     pub fn padding(&mut self, now: Time) -> Option<usize> {
         self.expire(now);
-        let due = self.next_of_cluster()?;
+        let due = self.next_of_cluster();
         let cluster = self.running.as_ref()?.cluster;
         let bytes = cluster.bytes.div_ceil(u64::from(cluster.packets.max(1)));
         (due <= now).then_some(bytes.clamp(MIN_PADDING, MAX_PADDING) as usize)
@@ -203,8 +202,8 @@ mod tests {
         let mut pacer = Pacer::new(now, BitRate::from_kbps(400));
         pacer.probe(now, cluster);
         let (mut at, mut bytes, mut packets) = (now, 0, 0);
-        while let Some(due) = pacer.next_of_cluster() {
-            at = at.max(due);
+        while pacer.next_of_cluster() < Time::NEVER {
+            at = at.max(pacer.next_of_cluster());
             let padding = pacer.padding(at).expect("it is due");
             assert_eq!(pacer.on_sent(at, padding), Some(cluster.id));
             bytes += padding;
@@ -233,7 +232,8 @@ mod tests {
         let rates = |clusters: &[ProbeCluster]| clusters.iter().map(|one| one.rate).collect::<Vec<_>>();
         assert_eq!(rates(&again), rates(&first), "nothing was learnt");
         let mut sent = Vec::new();
-        while let Some(at) = pacer.next_of_cluster() {
+        while pacer.next_of_cluster() < Time::NEVER {
+            let at = pacer.next_of_cluster();
             let padding = pacer.padding(at).expect("it is due");
             sent.extend(pacer.on_sent(at, padding));
         }

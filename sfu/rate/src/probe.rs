@@ -137,23 +137,23 @@ struct Arrival {
 
 /// When to probe, and what for. Bound: [`FLIGHTS`] clusters.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C)] // what each feedback asks for comes first
 pub struct Probes {
-    /// What remains of the start.
-    start: &'static [f64],
-    further: Option<BitRate>,
-    /// The next is to confirm the one before.
-    confirms: bool,
-    recover: Option<BitRate>,
     wanted: BitRate,
     not_before: Time,
     /// When a probe was last asked for or told something, or the estimate fell; the next has its [`Self::interval`].
     last: Option<Time>,
-    fruitless: u32,
-    next_id: NonZeroU16,
     is_quick: bool,
     /// How many of `flights` there are: mostly none, and then nothing is looked through.
     under_way: u8,
+    /// The next is to confirm the one before.
+    confirms: bool,
+    next_id: NonZeroU16,
+    fruitless: u32,
+    further: Option<BitRate>,
+    recover: Option<BitRate>,
+    /// What remains of the start.
+    start: &'static [f64],
     flights: [Option<Flight>; FLIGHTS],
 }
 
@@ -228,9 +228,9 @@ impl Probes {
         Some(cluster)
     }
 
-    /// When [`Self::poll`] may have more to say though nothing happens; `None` while nothing is wanted.
-    pub fn next_timeout(&self, estimate: BitRate) -> Option<Time> {
-        self.are_wanted(estimate).then(|| self.due())
+    /// When [`Self::poll`] may have more to say though nothing happens; never while nothing is wanted.
+    pub fn next_timeout(&self, estimate: BitRate) -> Time {
+        if self.are_wanted(estimate) { self.due() } else { Time::NEVER }
     }
 
     pub fn on_sent(&mut self, cluster: ClusterId, sent: i64, bytes: u16) {

@@ -35,6 +35,8 @@ pub struct QueueDelay {
     seen: u8,
     /// Sending times and delays of the newest packets, the next to be replaced at `next`.
     tail: [(i64, i64); REMEMBERED],
+    /// The least of `past`.
+    before: i64,
     /// Least delays of the epochs before, newest first.
     past: [i64; PAST],
 }
@@ -51,6 +53,7 @@ impl Default for QueueDelay {
         Self {
             base: [NONE; 2],
             epoch_began: None,
+            before: NONE,
             past: [NONE; PAST],
             recent: [NONE; 2],
             recent_began: 0,
@@ -71,12 +74,13 @@ impl QueueDelay {
         let began = *self.epoch_began.get_or_insert(sent);
         if sent - began > EPOCH * PAST as i64 {
             // Nothing was sent for so long that the clocks may have drifted apart.
-            self.past = [NONE; PAST];
+            (self.past, self.before) = ([NONE; PAST], NONE);
             self.base = [NONE; 2];
             self.epoch_began = Some(sent);
         } else if sent - began > EPOCH {
             self.past.rotate_right(1);
             self.past[0] = self.base[1];
+            self.before = self.least_past();
             self.base = [NONE, self.base[0]];
             self.epoch_began = Some(sent);
         }
@@ -139,13 +143,18 @@ impl QueueDelay {
     /// By how much what is believed to be the path's delay exceeds what it was within the last minute: the path became
     /// longer, or a queue stands that nobody drains.
     pub fn lifted(&self) -> i64 {
-        let (base, before) = (least(self.base), self.past.into_iter().min().unwrap_or(NONE));
-        if base == NONE || before == NONE { 0 } else { (base - before).max(0) }
+        let base = least(self.base);
+        if base == NONE || self.before == NONE { 0 } else { (base - self.before).max(0) }
+    }
+
+    fn least_past(&self) -> i64 {
+        self.past.into_iter().min().unwrap_or(NONE)
     }
 
     /// Takes the present delay for the path's: a queue that does not drain is not ours.
     pub fn rebase(&mut self) {
         self.past[0] = self.past[0].min(least(self.base));
+        self.before = self.least_past();
         self.base = [least(self.recent), NONE];
         self.epoch_began = None;
     }

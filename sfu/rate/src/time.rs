@@ -19,6 +19,8 @@ fn nanos(duration: Duration) -> i64 {
 impl Time {
     /// When a clock begins.
     pub const ZERO: Self = Self(0);
+    /// After every other: when nothing is due.
+    pub const NEVER: Self = Self(i64::MAX);
 
     /// What `now` is on a clock that began at `epoch`; not before that.
     pub fn since(epoch: Instant, now: Instant) -> Self {
@@ -47,15 +49,6 @@ impl Time {
     /// Zero if `earlier` is later.
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos((self.0 - earlier.0).max(0).unsigned_abs())
-    }
-}
-
-/// The earlier of two moments that may never come.
-#[inline]
-pub fn earliest(one: Option<Time>, other: Option<Time>) -> Option<Time> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        _ => one.or(other),
     }
 }
 
@@ -102,7 +95,6 @@ mod tests {
         assert_eq!((time.after(epoch), time - later), (epoch + later, Time::ZERO));
         assert_eq!(Time::since(epoch + later, epoch), Time::ZERO, "not before it began");
         assert_eq!(Time::ZERO - time, Duration::ZERO);
-        assert_eq!(earliest(Some(time), Some(Time::ZERO)), Some(Time::ZERO));
-        assert_eq!((earliest(Some(time), None), earliest(None, None)), (Some(time), None));
+        assert!(time < Time::NEVER);
     }
 }

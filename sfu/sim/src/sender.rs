@@ -214,8 +214,9 @@ impl Sender {
     }
 
     pub fn next(&self, now: Time) -> Option<Time> {
-        let video = (!self.waiting.is_empty()).then(|| self.pacer.when(now, Class::Video));
-        [video, self.pacer.next_of_cluster(), self.estimator.next_timeout()].into_iter().flatten().min()
+        let video = if self.waiting.is_empty() { Time::NEVER } else { self.pacer.when(now, Class::Video) };
+        let next = video.min(self.pacer.next_of_cluster()).min(self.estimator.next_timeout());
+        (next < Time::NEVER).then_some(next)
     }
 
     fn send(&mut self, now: Time, at: Duration, kind: Kind, bytes: usize) {

@@ -60,7 +60,8 @@ impl Shard {
                     let Some(mut way) = peer.way(time) else { continue };
                     let had_started = subscription.started;
                     forward_group(now, publication, group, (at, subscription), &mut way, &mut self.out);
-                    if let Some(due) = way.line.and_then(|line| line.next_turn(time)) {
+                    let due = way.line.map_or(Time::NEVER, |line| line.next_turn(time));
+                    if due < Time::NEVER {
                         let due = due.after(self.epoch).max(now + TICK);
                         self.out.timers.arm(&mut peer.alarm, TimerKey::Peer(peer_index), due);
                     }
