@@ -43,6 +43,8 @@ struct Step {
     queued: bool,
     /// Between this step and the next lie packets that no feedback told of.
     interrupted: bool,
+    /// For so many milliseconds.
+    untold: u16,
 }
 
 /// How much later one time is than another.
@@ -148,6 +150,7 @@ impl Acknowledged {
             }
             before = last.before;
             if last.interrupted {
+                last.untold = u16::try_from(arrived_after / 1_000).unwrap_or_default();
                 self.untold = (self.untold.0 + sent_after, self.untold.1 + arrived_after);
             } else {
                 before = before.wrapping_add(last.bytes);
@@ -162,6 +165,7 @@ impl Acknowledged {
             before,
             queued,
             interrupted: false,
+            untold: 0,
         };
         self.steps.push(step, self.recent.max(self.steady));
     }
@@ -215,9 +219,10 @@ impl Acknowledged {
         }
         let mut next = self.steps.get(0)?;
         let newest = next.arrived;
-        let (mut bytes, mut sent, mut arrived) = (0, 0, 0);
+        let (mut bytes, mut sent, mut arrived, mut untold) = (0, 0, 0, 0);
         for step in (1..self.steps.len).map_while(|back| self.steps.get(back)) {
-            if arrived >= FULL || apart(newest, step.arrived) > FULL_AGE {
+            untold += i64::from(step.untold) * 1_000;
+            if arrived >= FULL || apart(newest, step.arrived) + untold > FULL_AGE {
                 break;
             }
             let took = apart(next.arrived, step.arrived);
@@ -341,5 +346,21 @@ mod tests {
             acknowledged.take(520_000 + packet * 20_000, 520_000 + packet * 20_000, 250, false);
         });
         assert_eq!(acknowledged.full(), Some(FullLine { rate: BitRate::from_kbps(1_000), grew: true }));
+    }
+
+    #[test]
+    fn what_was_full_before_feedback_was_lost_for_long_says_nothing() {
+        let told = |gap: i64| {
+            let mut acknowledged = Acknowledged::default();
+            (0..40).for_each(|packet| acknowledged.take(packet * 9_000, packet * 10_000, 1_250, true));
+            acknowledged.interrupt();
+            (0..5).for_each(|packet| {
+                let at = 400_000 + gap + packet * 10_000;
+                acknowledged.take(at, at, 250, true);
+            });
+            acknowledged.full().map(|full| full.rate > BitRate::from_kbps(800))
+        };
+        assert_eq!(told(100_000), Some(true), "of most of what came of late");
+        assert_eq!(told(3_000_000), None);
     }
 }
