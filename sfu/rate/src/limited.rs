@@ -8,10 +8,10 @@ const SPAN: i64 = 450_000;
 const MAX_SPAN: i64 = 1_000_000;
 /// Marks are made with feedback and so far apart at least, and so many of them are a span; where no feedback comes, what is
 /// sent makes them, so far apart as the other.
-const APART: i64 = 60_000;
+const APART: i64 = 65_000;
 const UNHEARD: i64 = 500_000;
 const MARKS: usize = 8;
-const _: () = assert!(APART * MARKS as i64 >= SPAN && SPAN + UNHEARD < MAX_SPAN);
+const _: () = assert!(APART * (MARKS as i64 - 1) >= SPAN && SPAN + UNHEARD < MAX_SPAN);
 
 /// Below this share of the target nothing is learnt about the line; above the second something is again.
 const BEGINS: f64 = 0.65;
