@@ -25,15 +25,12 @@ const MAX_SPAN: i64 = 1 << 24;
 const FIRST_THRESHOLD: f64 = 12.5;
 const MIN_THRESHOLD: f64 = 6.0;
 const MAX_THRESHOLD: f64 = 600.0;
-/// The threshold follows noise up slowly and down faster (a factor a millisecond): a flow beside a TCP flow must not
-/// starve, and must become sensitive again afterwards.
+/// The threshold follows noise up slowly and down faster, by such a share of the way for each millisecond since the last
+/// judgement: a flow beside a TCP flow must not starve, and must become sensitive again afterwards.
 const UP: f64 = 0.0087;
 const DOWN: f64 = 0.039;
 /// A jump this far past the threshold is an accident, not noise to adapt to.
 const ACCIDENT: f64 = 15.0;
-/// A slope over the threshold for less than this may be one late group. In microseconds.
-const SUSTAINED: f64 = 10_000.0;
-
 /// How fast the measure of noise follows, and what is no noise any more, in milliseconds.
 const NOISE: f64 = 0.05;
 const MAX_NOISE: f64 = 50.0;
@@ -59,15 +56,14 @@ pub struct Trend {
     threshold: f64,
     adapted: Option<i64>,
     last_trend: f64,
-    over_for: Option<f64>,
     noise: f64,
-    /// Over how long the groups since the last judgement were sent, in microseconds.
-    unjudged: i64,
     groups: u32,
     len: u8,
     /// The next to be replaced.
     next: u8,
     usage: Usage,
+    /// Something was added since the last judgement.
+    is_fresh: bool,
     /// Of the newest groups, when they arrived, and the smoothed delay: microseconds, and 16ths of them.
     points: [(i64, i64); WINDOW],
 }
@@ -109,13 +105,12 @@ impl Trend {
             len: 0,
             next: 0,
             groups: 0,
-            unjudged: 0,
             accumulated: 0.0,
             smoothed: 0.0,
             threshold: FIRST_THRESHOLD,
             adapted: None,
             last_trend: 0.0,
-            over_for: None,
+            is_fresh: false,
             usage: Usage::Normal,
             noise: 0.0,
         }
@@ -137,20 +132,19 @@ impl Trend {
         self.accumulated += stretch;
         self.noise += NOISE * (stretch.abs().min(MAX_NOISE) - self.noise);
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * self.accumulated;
-        self.unjudged += delta.sent;
+        self.is_fresh = true;
         self.push(delta.at);
     }
 
     /// All groups that a feedback told of have been taken.
     pub fn judge(&mut self) {
-        if usize::from(self.len) < WINDOW || self.unjudged == 0 {
+        if usize::from(self.len) < WINDOW || !std::mem::take(&mut self.is_fresh) {
             return;
         }
-        let sent = std::mem::take(&mut self.unjudged);
         if !self.is_dense() {
             self.usage = Usage::Normal;
         } else if let Some(slope) = self.slope() {
-            self.judge_slope(slope, sent);
+            self.judge_slope(slope);
         }
     }
 
@@ -179,21 +173,15 @@ impl Trend {
         self.sums.slope().map(|slope| slope * MICROS)
     }
 
-    fn judge_slope(&mut self, slope: f64, sent: i64) {
+    fn judge_slope(&mut self, slope: f64) {
         let trend = f64::from(self.groups) * slope * GAIN;
-        if trend > self.threshold {
-            // The slope crossed somewhere between the two.
-            let sent = sent as f64;
-            let over_for = self.over_for.map_or(sent / 2.0, |before| before + sent);
-            self.over_for = Some(over_for);
-            if over_for > SUSTAINED && trend >= self.last_trend {
-                self.over_for = Some(0.0);
-                self.usage = Usage::Over;
-            }
-        } else {
-            self.over_for = None;
-            self.usage = if trend < -self.threshold { Usage::Under } else { Usage::Normal };
-        }
+        // A queue that grows more slowly than it did is being seen to.
+        self.usage = match trend {
+            _ if trend > self.threshold && trend >= self.last_trend => Usage::Over,
+            _ if trend > self.threshold => self.usage,
+            _ if trend < -self.threshold => Usage::Under,
+            _ => Usage::Normal,
+        };
         self.last_trend = trend;
         self.adapt(trend.abs(), self.newest());
     }
