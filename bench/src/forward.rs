@@ -19,7 +19,7 @@ use crate::sinks::{SinkKind, Sinks};
 
 /// Packets forwarded in a run, at least.
 const PACKETS: usize = 8_192;
-/// Rounds in memory, where nothing but the difference is asked for.
+/// Rounds in memory, where a difference is asked for that is small beside what it is of.
 const DIFFERENCE_ROUNDS: usize = 101;
 /// Virtual time before anything is measured: rings and tables have their size by then.
 const WARM_UP: Duration = Duration::from_secs(6);

@@ -128,7 +128,7 @@ impl Report {
             json!({
                 "ours_ns": found.ours.median, "ours_least_ns": found.ours.least,
                 "floor_ns": found.floor.median, "floor_least_ns": found.floor.least,
-                "ratio": found.ratio,
+                "ratio": found.ratio, "difference_ns": found.difference,
                 "allocations": found.allocations, "units": found.units,
             })
         };

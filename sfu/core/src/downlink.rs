@@ -194,6 +194,11 @@ impl Downlink {
         self.is_limited(now).then(|| self.estimator.sustainable())
     }
 
+    /// Whether no more is sent than `wanted`, and nothing waits.
+    pub fn is_at_ease(&self, wanted: BitRate) -> bool {
+        self.queues.waiting.is_empty() && self.estimator.sent() <= wanted
+    }
+
     /// A little under the rate at which the line was full of late, unless it has shown since that it carries more. An
     /// estimate looks for more until a queue grows; whoever steps up on such a promise soon steps down again.
     pub fn met(&self) -> Option<BitRate> {

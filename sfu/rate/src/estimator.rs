@@ -170,6 +170,8 @@ pub struct Estimator {
     /// When the last packet of a probe was sent.
     probed: Option<i64>,
     limits: Limits,
+    /// The rate sent before the newest feedback.
+    sent: BitRate,
     acknowledged: Acknowledged,
     grouping: Grouping,
     queue: QueueDelay,
@@ -199,6 +201,7 @@ impl Estimator {
             acknowledged: Acknowledged::default(),
             loss: LossControl::default(),
             limited: ApplicationLimited::default(),
+            sent: BitRate::ZERO,
             is_limited: false,
             round_trip: RoundTrip::default(),
             probes: Probes::new(now),
@@ -324,6 +327,11 @@ impl Estimator {
         sustainable.min(limit).max(self.limits.least)
     }
 
+    /// What was sent over some half a second up to the newest feedback, headers of all layers and probes included.
+    pub fn sent(&self) -> BitRate {
+        self.sent
+    }
+
     /// The line's rate where it was last full.
     pub fn capacity(&self) -> Option<BitRate> {
         self.control.capacity()
@@ -425,7 +433,8 @@ impl Estimator {
         self.unanswered = (elapsed > newest).then_some(now);
         self.acknowledged.settle();
         self.trend.judge();
-        let used = self.limited.sent(elapsed).ratio(self.target());
+        self.sent = self.limited.sent(elapsed);
+        let used = self.sent.ratio(self.target());
         self.is_limited = self.limited.judge(elapsed, used);
         self.probes.set_roomy(used < ROOMY);
         let queue = self.queue.recent();

@@ -13,8 +13,8 @@ use crate::subscription::Subscription;
 
 /// Feedback comes ten times a second and more; sharing out oftener would find the same.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The same while everybody has all that is wished and the line carries [`HEADROOM`] of it: what layers cost may grow by as
-/// much until the line is short, and less that it carries ends the leisure at once.
+/// The same while everybody has all that is wished and the line carries [`HEADROOM`] of it. More than that being sent, packets
+/// that wait, or less that it carries, end the leisure at once.
 const LEISURE: Duration = Duration::from_secs(4);
 /// Sending more than this of what the line carries, there is no time to wait for a key frame: what does not fit ends now.
 const HURRY: f64 = 1.25;
@@ -33,9 +33,9 @@ impl Shard {
     pub(super) fn allocate_again(&mut self, now: Instant, peer: u32) {
         let time = self.time(now);
         let entry = &self.model.peers[peer as usize];
-        let available = entry.downlink.as_ref().and_then(|line| line.available(time));
-        let has_ease = entry.ease.zip(available).is_some_and(|(least, available)| available >= least)
-            && entry.downlink.as_ref().is_some_and(|line| line.backlog() == 0);
+        let has_ease = entry.ease.zip(entry.downlink.as_ref()).is_some_and(|(wanted, line)| {
+            line.is_at_ease(wanted) && line.available(time).is_some_and(|available| available >= wanted)
+        });
         let interval = if has_ease { LEISURE } else { INTERVAL };
         if entry.allocated.is_none_or(|at| time >= at + interval) {
             self.allocate(now, peer);
