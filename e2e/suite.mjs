@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { stopAll } from '../deploy/stage/lib/program.mjs';
-import { load, playInTime } from '../interop/lib/scenarios.mjs';
+import { Plays, load } from '../interop/lib/scenarios.mjs';
 import { World } from './lib/world.mjs';
 
 const { values: options, positionals: filters } = parseArgs({
@@ -29,29 +29,31 @@ if (options.list) {
 
 fs.rmSync(options.results, { recursive: true, force: true });
 const world = new World({ weir: options.weir, synapse: options.synapse, folder: path.join(options.results, 'servers') });
-const results = [];
+let marks;
+const plays = new Plays({
+  async failed({ name }) {
+    const folder = path.join(options.results, name.replace(/[^a-zA-Z0-9]+/g, '-'));
+    await world.keep(folder, marks);
+    console.log(`         screenshots and logs: ${folder}`);
+  },
+  async clear() {
+    await world.clear();
+    marks = world.marks();
+  },
+});
 try {
   await world.start();
-  for (const scenario of chosen) {
-    const marks = world.marks();
-    const result = await playInTime(scenario, { world }, () => world.clear());
-    results.push(result);
-    if (result.failure) {
-      const folder = path.join(options.results, scenario.name.replace(/[^a-zA-Z0-9]+/g, '-'));
-      await world.keep(folder, marks);
-      console.log(`         screenshots and logs: ${folder}`);
-    }
-    await world.clear();
-  }
+  marks = world.marks();
+  for (const scenario of chosen) await plays.play(scenario, { world });
   await world.end();
 } finally {
   await stopAll();
 }
 for (const focus of world.allFoci()) {
   const panics = fs.readFileSync(focus.log, 'utf8').split('\n').filter((line) => line.includes('panicked'));
-  if (panics.length > 0) results.push({ name: `${focus.name} never panics`, failure: panics.join('\n') });
+  if (panics.length > 0) plays.fails(`${focus.name} never panics`, panics.join('\n'));
 }
-const failed = results.filter((result) => result.failure).length;
-fs.writeFileSync(path.join(options.results, 'results.json'), JSON.stringify(results, null, 2));
-console.log(`end to end: ${results.length - failed} passed, ${failed} failed`);
-process.exit(failed > 0 || results.length === 0 ? 1 : 0);
+const { failed, text } = plays.summary();
+fs.writeFileSync(path.join(options.results, 'results.json'), JSON.stringify(plays.results, null, 2));
+console.log(`end to end: ${text}`);
+process.exit(failed > 0 || plays.results.length === 0 ? 1 : 0);

@@ -7,7 +7,7 @@ import { Clients } from './lib/clients.mjs';
 import { Focus } from './lib/focus.mjs';
 import { serve } from './lib/pages.mjs';
 import { killAll } from './lib/process.mjs';
-import { load, play } from './lib/scenarios.mjs';
+import { Plays, load } from './lib/scenarios.mjs';
 
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
@@ -36,27 +36,31 @@ const focus = new Focus(options.weir, options.address, options.address6, scratch
 await focus.start();
 const pages = await serve();
 const clients = new Clients(focus, pages, { python: options.python, peer: options.peer });
-const results = [];
-
-for (const [at, scenario] of chosen.entries()) {
-  const result = await play(scenario, { focus, clients, full: options.full, room: `room-${at}` });
-  results.push(result);
-  if (result.failure) {
+const plays = new Plays({
+  failed() {
     for (const client of clients.open) console.log(`       ${client.kind} ${client.identity}:\n         ${client.tail?.slice(-12).join('\n         ')}`);
     console.log(`       focus:\n         ${focus.log.slice(-40).join('\n         ')}`);
-  }
-  await clients.closeAll();
-  if (focus.process.child.exitCode !== null || focus.process.child.signalCode !== null) await focus.start();
+  },
+  async clear() {
+    await clients.closeAll();
+    if (focus.process.child.exitCode !== null || focus.process.child.signalCode !== null) await focus.start();
+  },
+});
+
+let rooms = 0;
+for (const scenario of chosen) {
+  // A room of its own for each play.
+  await plays.play(scenario, { focus, clients, full: options.full, get room() { return `room-${rooms++}`; } });
 }
 
 await clients.end();
 const panics = focus.log.filter((line) => line.includes('panicked'));
-if (panics.length > 0) results.push({ name: 'the focus never panics', failure: panics.join('\n') });
+if (panics.length > 0) plays.fails('the focus never panics', panics.join('\n'));
 await focus.kill('SIGTERM');
 pages.server.close();
 killAll();
 fs.rmSync(scratch, { recursive: true, force: true });
-const failed = results.filter((result) => result.failure).length;
-if (options.report) fs.writeFileSync(options.report, JSON.stringify(results, null, 2));
-console.log(`interop: ${results.length - failed} passed, ${failed} failed`);
+const { failed, text } = plays.summary();
+if (options.report) fs.writeFileSync(options.report, JSON.stringify(plays.results, null, 2));
+console.log(`interop: ${text}`);
 process.exit(failed > 0 ? 1 : 0);

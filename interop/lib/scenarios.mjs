@@ -40,15 +40,48 @@ export async function play(scenario, context) {
   return { name: scenario.name, seconds: Number(seconds), notes, failure: failure?.message, isLate: failure instanceof Late };
 }
 
-// A machine that is busy with something else may be late once, or twice; whoever is late each time is slow.
-export async function playInTime(scenario, context, clear) {
-  for (let again = 2; ; again -= 1) {
-    const result = await play(scenario, context);
-    if (!result.isLate) return result;
-    if (again === 0) {
-      console.log(`FAILED ${scenario.name}: it was late each time`);
-      return result;
+// Scenarios of one suite that may need a second play. More are no accident.
+const MOST_UNSTEADY = 2;
+
+// Plays scenarios one after the other. Browsers on a busy machine stand still now and then, camera, negotiation and all: whoever
+// fails is played once more, and told apart if that goes well. Whoever is late is played twice more: slow is who is late each
+// time. `failed` keeps what a failure leaves, and `clear` makes room for the next play.
+export class Plays {
+  results = [];
+  unsteady = 0;
+
+  constructor({ failed, clear }) {
+    Object.assign(this, { failed, clear });
+  }
+
+  async play(scenario, context) {
+    let result = await play(scenario, context);
+    for (let again = 2; result.isLate && again > 0; again -= 1) {
+      await this.clear(scenario);
+      result = await play(scenario, context);
     }
-    await clear();
+    if (result.isLate) console.log(`FAILED ${scenario.name}: it was late each time`);
+    if (result.failure) await this.failed(scenario);
+    await this.clear(scenario);
+    if (result.failure && !result.isLate && this.unsteady < MOST_UNSTEADY) {
+      this.unsteady += 1;
+      const second = await play(scenario, context);
+      if (second.failure) await this.failed(scenario);
+      await this.clear(scenario);
+      result = second.failure ? second : { ...second, unsteady: result.failure };
+      if (result.unsteady) console.log(`UNSTEADY ${scenario.name}: it failed once, and not again`);
+    }
+    this.results.push(result);
+  }
+
+  // Of a claim beside the scenarios.
+  fails(name, failure) {
+    this.results.push({ name, failure });
+  }
+
+  summary() {
+    const count = (is) => this.results.filter(is).length;
+    const failed = count((result) => result.failure);
+    return { failed, text: `${this.results.length - failed} passed, ${failed} failed, ${count((result) => result.unsteady)} of the passed only when played again` };
   }
 }
