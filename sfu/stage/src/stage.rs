@@ -27,6 +27,11 @@ use crate::playback::Playback;
 use crate::receiver::Receiver;
 use crate::source::{Shape, Source};
 
+/// Datagrams that one may be answered with.
+const MAX_ANSWERS: usize = 8;
+/// How often the shard may be asked to go on with what is due, its egress sent in between.
+const MAX_TURNS: usize = 32;
+
 pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -501,6 +506,9 @@ impl Stage {
                 To::Focus(route) => {
                     has_input = true;
                     self.deliver(route, &mut bytes);
+                    if !self.shard.egress().has_room_for(MAX_ANSWERS) {
+                        self.flush();
+                    }
                 }
                 To::Client(at) => {
                     let route = self.clients[at].route;
@@ -513,12 +521,15 @@ impl Stage {
         if has_input {
             self.flush();
         }
-        if self.shard.poll_timeout().is_some_and(|at| at <= now) {
-            self.wakeups += 1;
-            self.shard.handle_timeout(now);
-            assert!(self.shard.poll_timeout().is_none_or(|at| at > now), "what was due is done");
-            self.carry_egress();
+        let is_due = |shard: &Shard| shard.poll_timeout().is_some_and(|at| at <= now);
+        self.wakeups += u64::from(is_due(&self.shard));
+        for _ in 0..MAX_TURNS {
+            if is_due(&self.shard) {
+                self.shard.handle_timeout(now);
+                self.carry_egress();
+            }
         }
+        assert!(!is_due(&self.shard), "what was due is done");
         self.take_events();
     }
 

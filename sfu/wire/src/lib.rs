@@ -80,7 +80,11 @@ impl Wire {
                 continue;
             }
             let (mut polls, mut batches) = (0, 1);
-            while batches < MAX_BATCHES && polls < self.patience.polls(shard.unfinished()) {
+            // What came may have been answered, each check with one: the next batch must find room for its answers.
+            while batches < MAX_BATCHES
+                && polls < self.patience.polls(shard.unfinished())
+                && shard.egress().has_room_for(MAX_MESSAGES)
+            {
                 let came = self.take(socket, shard, &mut dispatch);
                 self.patience.note(came > 0);
                 if came > 0 {

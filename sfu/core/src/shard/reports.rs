@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use weir_rtp::rtcp::{ReportBlock, RtcpWriter, SenderInfo, compact_ntp};
 
 use super::Shard;
+use crate::stats::Drop;
 use crate::subscription::Subscription;
 
 /// Report blocks in one packet ([RFC 3550 §6.4.1](https://www.rfc-editor.org/rfc/rfc3550#section-6.4.1)).
@@ -101,8 +102,10 @@ impl Shard {
                 let len = writer.finish();
                 srtp.seal_rtcp(space, len)
             });
-            if pushed.is_some_and(|len| len > 0) {
-                self.out.stats.rtcp_out += 1;
+            match pushed {
+                Some(0) => {}
+                Some(_) => self.out.stats.rtcp_out += 1,
+                None => self.out.stats.drop(Drop::ArenaFull),
             }
             peer.arrivals.on_sent(now);
         }

@@ -17,10 +17,15 @@ const LAYER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Timers are at least so far apart. Finer costs wake-ups and gains nothing on any line.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// What reports and feedback of one peer may take in the arena, in datagrams. All else looks for room itself.
+const ROOM: usize = 64;
+
 impl Shard {
-    /// Does everything that is due.
+    /// Does what is due, as long as there is room for what leaves; if more is ([`Self::poll_timeout`]), send and ask again.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, key)) = self.out.timers.pop(now) {
+        while self.out.egress.has_room_for(ROOM)
+            && let Some((at, key)) = self.out.timers.pop(now)
+        {
             match key {
                 TimerKey::Peer(index) => {
                     if self.model.peers.get_mut(index as usize).is_some_and(|peer| peer.alarm.take(at)) {

@@ -44,3 +44,21 @@ fn thirty_who_all_publish_see_and_hear_one_another() {
         assert_eq!(stage.dropped(reason), 0, "{}", reason.name());
     }
 }
+
+/// More reports are due at once than the arena holds: they leave in several turns, and none is lost.
+#[test]
+fn after_a_pause_of_the_machine_everybody_has_their_reports() {
+    let mut stage = Stage::new(201);
+    let publisher = stage.join();
+    let audio = stage.publish(publisher, Shape::opus());
+    for _ in 0..400 {
+        let client = stage.join();
+        stage.subscribe(client, audio);
+    }
+    stage.run(secs(2));
+    let before = stage.shard.stats().rtcp_out;
+    stage.now += secs(3);
+    stage.run(ms(20));
+    assert!(stage.shard.stats().rtcp_out >= before + 400, "each got a sender report");
+    assert_eq!(stage.dropped(Drop::ArenaFull), 0);
+}

@@ -118,7 +118,7 @@ impl ShardThread {
             busy |= self.take_frames(now);
             let Some(more) = self.take_control(now) else { return };
             busy |= more;
-            if self.shard.poll_timeout().is_some_and(|at| at <= now) {
+            while self.shard.poll_timeout().is_some_and(|at| at <= now) {
                 self.shard.handle_timeout(now);
                 self.send();
             }
