@@ -14,7 +14,7 @@ export async function settle(what, check, deadline = 30000) {
       last = error;
     }
     if (Date.now() > end) {
-      throw new Error(`${what}: not within ${deadline / 1000} s; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
+      throw new Overdue(`${what}: not within ${deadline / 1000} s; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`);
     }
     await sleep(50);
   }
@@ -23,6 +23,9 @@ export async function settle(what, check, deadline = 30000) {
 export function expect(condition, what) {
   if (!condition) throw new Error(what);
 }
+
+// What was waited for did not come. A claim that does not hold is another matter: it is a plain error.
+export class Overdue extends Error {}
 
 // A claim about time that did not hold.
 export class Late extends Error {}

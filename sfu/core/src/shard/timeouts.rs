@@ -179,7 +179,7 @@ impl Shard {
 
 impl Model {
     /// Notes whose pictures matter more now. They get their part when their viewers' lines are next shared out, a moment
-    /// later: each is with every feedback.
+    /// later; who is at ease (`Peer::ease`) has all of them anyway.
     fn give_floor(&mut self, now: Instant, conference: u32, speakers: &[(PublicationId, f32)]) {
         let Self { conferences, publications, publication_ids, peers, peer_ids, .. } = self;
         let owners = speakers.iter().filter_map(|(publication, _)| {
